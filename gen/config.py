@@ -1,0 +1,324 @@
+"""The configuration: every size of a generated machine, its unit and its range. Nothing else states a width or a depth."""
+
+import dataclasses
+import difflib
+import enum
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; the text is one line naming field, value and allowed range."""
+
+
+class Unit(enum.StrEnum):
+    """What one group computes with (paper: FlexSA, section 8 of the reference)."""
+
+    FLEX = "flex"        # four sub-cores with the three kinds of wire between them: one FlexSA unit
+    QUAD = "quad"        # four independent sub-cores (the naive split)
+    SINGLE = "single"    # one core of twice the side
+
+
+def _range(low: int, high: int, unit: str, doc: str, *, power_of_two: bool = False):
+    """Metadata of an integer field: inclusive range, unit and meaning."""
+    return {"low": low, "high": high, "unit": unit, "doc": doc, "power_of_two": power_of_two}
+
+
+def _integer(default: int, low: int, high: int, unit: str, doc: str, *, power_of_two: bool = False):
+    return field(default=default, metadata=_range(low, high, unit, doc, power_of_two=power_of_two))
+
+
+class _Section:
+    """Shared range check of the sections of a configuration."""
+
+    def __post_init__(self):
+        section = type(self).__name__.lower()
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, meta = getattr(self, item.name), item.metadata
+            if "low" not in meta:
+                continue
+            name = f"{section}.{item.name}"
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"{name} must be an integer, not {value!r}")
+            if not meta["low"] <= value <= meta["high"]:
+                raise ConfigError(f"{name} = {value} is outside {meta['low']}..{meta['high']} {meta['unit']}")
+            if meta["power_of_two"] and value & (value - 1):
+                raise ConfigError(f"{name} = {value} must be a power of two in {meta['low']}..{meta['high']} {meta['unit']}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array(_Section):
+    """The compute units."""
+
+    side: int = _integer(8, 1, 128, "PEs", "side of one core: rows, columns and operands of a GBUF word", power_of_two=True)
+    unit: Unit = field(default=Unit.FLEX, metadata={"doc": "flex: four sub-cores with modes; quad: four apart; single: one core"})
+    groups: int = _integer(1, 1, 4, "groups", "units with buffers of their own", power_of_two=True)
+    multiplier_latency: int = _integer(3, 1, 6, "cycles", "from operand to registered product")
+    row_latency: int = _integer(1, 1, 4, "cycles", "one hop of a partial sum to the row below")
+
+    def __post_init__(self):
+        try:
+            object.__setattr__(self, "unit", Unit(self.unit))
+        except ValueError:
+            raise ConfigError(f"array.unit = {self.unit!r} is none of {', '.join(Unit)}") from None
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffers(_Section):
+    """On-chip memory of one group."""
+
+    moving_words: int = _integer(512, 16, 8192, "words", "depth of a moving-operand buffer (LBUF-H), `side` operands a word", power_of_two=True)
+    stationary_tiles: int = _integer(8, 4, 32, "tiles", "depth of a stationary-operand buffer (LBUF-V), `side` words a tile", power_of_two=True)
+    accumulator_words: int = _integer(64, 4, 4096, "words", "depth of one parity bank and half of an output buffer (OBUF)", power_of_two=True)
+    slices: int = _integer(8, 3, 16, "slices", "slices of the global buffer (GBUF), each with one read and one write port")
+    slice_words: int = _integer(2048, 32, 32768, "words", "words of `side` bytes in one slice", power_of_two=True)
+    store_lanes: int = _integer(8, 1, 128, "columns", "columns requantised a cycle, at most `array.side`", power_of_two=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(_Section):
+    """The port to main memory; reads and writes share its bandwidth."""
+
+    bytes_per_cycle: int = _integer(16, 1, 1024, "bytes", "bytes of one beat, one beat a cycle", power_of_two=True)
+    latency: int = _integer(32, 1, 1024, "cycles", "from an accepted read beat to its data, of the default port")
+    burst_beats: int = _integer(16, 1, 256, "beats", "longest burst for which the port is granted", power_of_two=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(_Section):
+    """Instruction supply and ordering."""
+
+    queue_depth: int = _integer(8, 2, 64, "instructions", "depth of a unit's queue")
+    fetch_depth: int = _integer(32, 16, 256, "instructions", "depth of the instruction buffer", power_of_two=True)
+    landing_depth: int = _integer(4, 2, 16, "instructions", "DmaIn instructions whose data may be on its way")
+    tokens: int = _integer(16, 16, 16, "tokens", "counting semaphores of a group")
+
+
+SECTIONS = {"array": Array, "buffers": Buffers, "memory": Memory, "control": Control}
+ORGANISATIONS = ("1G1C", "1G4C", "4G4C", "1G1F", "4G1F")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One machine. Raises ConfigError where sizes do not fit together."""
+
+    name: str = "base"
+    array: Array = field(default_factory=Array)
+    buffers: Buffers = field(default_factory=Buffers)
+    memory: Memory = field(default_factory=Memory)
+    control: Control = field(default_factory=Control)
+
+    def __post_init__(self):
+        side, buffers = self.array.side, self.buffers
+        if buffers.store_lanes > side:
+            raise ConfigError(f"buffers.store_lanes = {buffers.store_lanes} is outside 1..{side} columns (array.side)")
+        if self.memory.bytes_per_cycle < side:
+            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes (array.side .. 16 words)")
+        if self.memory.bytes_per_cycle > 16 * side:
+            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes (array.side .. 16 words)")
+        if self.moving_capacity < 2 * side:
+            raise ConfigError(f"buffers.moving_words = {buffers.moving_words} leaves {self.moving_capacity} usable words, at least {2 * side} are needed")
+        if buffers.slice_words < 16 * self.banks:
+            raise ConfigError(f"buffers.slice_words = {buffers.slice_words} is outside {16 * self.banks}..32768 words")
+
+    # Shape of a unit
+
+    @property
+    def organisation(self) -> str:
+        """The paper's name, e.g. 1G1F: groups, cores, FlexSA or plain."""
+        return f"{self.array.groups}G{ {Unit.FLEX: '1F', Unit.QUAD: '4C', Unit.SINGLE: '1C'}[self.array.unit] }"
+
+    @property
+    def cores(self) -> int:
+        """Cores of a unit: four (0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right) or one."""
+        return 1 if self.array.unit is Unit.SINGLE else 4
+
+    @property
+    def column_pairs(self) -> int:
+        """Columns of cores, each with an output buffer: (0, 2) and (1, 3), or the single core's own."""
+        return 1 if self.array.unit is Unit.SINGLE else 2
+
+    @property
+    def core_rows(self) -> int:
+        """Rows of cores in a unit."""
+        return 1 if self.array.unit is Unit.SINGLE else 2
+
+    @property
+    def tile(self) -> int:
+        """Largest k and n of one wave."""
+        return 2 * self.array.side if self.array.unit is Unit.FLEX else self.array.side
+
+    @property
+    def pes(self) -> int:
+        """Processing elements of the whole machine."""
+        return self.array.groups * self.cores * self.array.side**2
+
+    # Global buffer and memory port
+
+    @property
+    def beat_words(self) -> int:
+        """GBUF words of `side` bytes in one memory beat."""
+        return self.memory.bytes_per_cycle // self.array.side
+
+    @property
+    def load_words(self) -> int:
+        """GBUF words a loader reads in a cycle: one a core."""
+        return self.cores
+
+    @property
+    def banks(self) -> int:
+        """Banks of a slice; word `a` lies in bank `a mod banks`, row `a // banks`."""
+        return max(4, self.beat_words)
+
+    @property
+    def fetch_instructions(self) -> int:
+        """Instructions (32 bytes) of one fetch burst."""
+        return max(4, self.memory.bytes_per_cycle // 32)
+
+    @property
+    def fetch_beats(self) -> int:
+        """Beats of one fetch burst."""
+        return self.fetch_instructions * 32 // self.memory.bytes_per_cycle
+
+    # Local buffers. The last words of each ring stay unallocated: a later core still reads them when the first has finished.
+
+    @property
+    def moving_capacity(self) -> int:
+        """Words of an LBUF-H that may be allocated to waves."""
+        return self.buffers.moving_words - self.core_offset(3)
+
+    @property
+    def stationary_capacity(self) -> int:
+        """Tiles of an LBUF-V that may be allocated to waves."""
+        return self.buffers.stationary_tiles - (0 if self.cores == 1 else 1 + self.array.row_latency)
+
+    @property
+    def wide_rows(self) -> int:
+        """Rows of an output tile when every column pair holds all of them."""
+        return 2 * self.buffers.accumulator_words
+
+    @property
+    def narrow_rows(self) -> int:
+        """Rows of an output tile when they are split between two column pairs."""
+        return 4 * self.buffers.accumulator_words
+
+    # Numbers
+
+    @cached_property
+    def sum_width(self) -> int:
+        """Bits of a partial sum in the array: products of 9-bit operands, `tile` of them."""
+        return 18 + (2 * self.array.side - 1).bit_length()
+
+    # Schedule of the array, in cycles (architecture, section 3)
+
+    def core_offset(self, core: int) -> int:
+        """Cycles by which core `core` runs behind core 0, in every mode."""
+        if self.cores == 1:
+            return 0
+        low, right = divmod(core, 2)
+        return low * self.array.side * self.array.row_latency + right * self.array.side
+
+    # Files
+
+    def to_dict(self) -> dict:
+        """Nested plain values, as written to TOML and JSON."""
+        return {"name": self.name} | {section: {key: str(value) if isinstance(value, Unit) else value for key, value in
+                                                dataclasses.asdict(getattr(self, section)).items()} for section in SECTIONS}
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, units in comments; `from_toml` reads it back."""
+        lines = [f'name = "{self.name}"']
+        for section in SECTIONS:
+            values = getattr(self, section)
+            lines += ["", f"[{section}]"]
+            for item in dataclasses.fields(values):
+                value, meta = getattr(values, item.name), item.metadata
+                text = f'"{value}"' if isinstance(value, str) else str(value)
+                unit = f"{meta['unit']}: " if "unit" in meta else ""
+                lines.append(f"{item.name} = {text}  # {unit}{meta['doc']}")
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "Config":
+        """Build from nested plain values; unknown keys are refused with the nearest known one."""
+        _refuse_unknown("", data, ["name", *SECTIONS])
+        name = data.get("name", "custom")
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+            raise ConfigError(f"name = {name!r} must be a word of letters, digits, - and _")
+        sections = {}
+        for section, kind in SECTIONS.items():
+            values = data.get(section, {})
+            if not isinstance(values, dict):
+                raise ConfigError(f"{section} = {values!r} must be a table")
+            _refuse_unknown(f"{section}.", values, [item.name for item in dataclasses.fields(kind)])
+            sections[section] = kind(**values)
+        return cls(name=name, **sections)
+
+    @classmethod
+    def from_toml(cls, text: str) -> "Config":
+        """Parse TOML text. Raises ConfigError for syntax, unknown keys and values out of range."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"not valid TOML: {error}") from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def load(cls, name_or_file: str) -> "Config":
+        """A preset by name, or a TOML file by path."""
+        from gen.presets import PRESETS
+
+        if name_or_file in PRESETS:
+            return PRESETS[name_or_file]
+        path = Path(name_or_file)
+        if path.suffix != ".toml" and not path.exists():
+            raise ConfigError(f"config = {name_or_file!r} is neither a file nor one of the presets {', '.join(PRESETS)}")
+        try:
+            return cls.from_toml(path.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config = {name_or_file!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    def digest(self) -> str:
+        """Sixteen hex digits that name everything but the configuration's name."""
+        values = {key: value for key, value in self.to_dict().items() if key != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def organise(self, organisation: str) -> "Config":
+        """The same PEs, on-chip bytes and memory port in another of the paper's organisations. `self` must be 1G1F."""
+        if organisation not in ORGANISATIONS:
+            raise ConfigError(f"organisation = {organisation!r} is none of {', '.join(ORGANISATIONS)}")
+        if organisation == self.organisation:
+            return self
+        if self.organisation != "1G1F":
+            raise ConfigError(f"organisation = {organisation!r} can only be derived from a 1G1F configuration, not {self.organisation}")
+        array, buffers, groups = self.array, self.buffers, int(organisation[0])
+        unit = {"1F": Unit.FLEX, "4C": Unit.QUAD, "1C": Unit.SINGLE}[organisation[2:]]
+        side = {"1C": 2 * array.side}.get(organisation[2:], array.side) // (2 if groups == 4 else 1)
+        if side < 1:
+            raise ConfigError(f"organisation = {organisation!r} needs array.side of at least 2, not {array.side}")
+        shrink = 2 if groups == 4 or unit is Unit.SINGLE else 1
+        return dataclasses.replace(
+            self,
+            array=dataclasses.replace(array, side=side, unit=unit, groups=groups),
+            buffers=dataclasses.replace(
+                buffers,
+                moving_words=buffers.moving_words // (2 if groups == 4 else 1),
+                accumulator_words=max(4, buffers.accumulator_words // (2 if groups == 4 else 1)),
+                slice_words=buffers.slice_words // shrink,
+                store_lanes=min(buffers.store_lanes, side),
+            ),
+            memory=dataclasses.replace(self.memory, bytes_per_cycle=max(self.memory.bytes_per_cycle, side)),
+        )
+
+
+def _refuse_unknown(prefix: str, data: dict, known: list[str]):
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+            raise ConfigError(f"{prefix}{key} is not a field{hint}")

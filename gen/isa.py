@@ -1,0 +1,308 @@
+"""The instruction set: opcodes, fields, modes and their encoding. RTL, compiler, models, C header and tables derive from here.
+
+An instruction is 32 bytes, little endian. Its first 48 bits are common: opcode, version, group, and two masks over the group's sixteen
+tokens (counting semaphores): it starts when every token of `wait` is positive and takes one of each; when it is done it adds one to each
+token of `signal`. The fields that follow belong to the opcode; bits that no field names must be zero.
+"""
+
+import enum
+from dataclasses import dataclass
+
+VERSION = 1
+INSTRUCTION_BYTES = 32
+INSTRUCTION_BITS = 8 * INSTRUCTION_BYTES
+
+
+class Mode(enum.IntEnum):
+    """Mode of a FlexSA unit; bit 0 is set when a wave is not wide (n <= side), bit 1 when it is not tall (k <= side)."""
+
+    FW = 0
+    VSW = 1
+    HSW = 2
+    ISW = 3
+
+    @property
+    def tall(self) -> bool:
+        """Partial sums run from the upper into the lower cores."""
+        return not self & 2
+
+    @property
+    def wide(self) -> bool:
+        """The moving operand runs from the left into the right cores."""
+        return not self & 1
+
+    @property
+    def parts(self) -> int:
+        """Sub-waves among which the rows are dealt: 1, 2, 2 or 4."""
+        return (1 if self.tall else 2) * (1 if self.wide else 2)
+
+    @property
+    def stationary_words(self) -> int:
+        """Distinct words of a stationary row: one for each different core tile."""
+        return 4 // self.parts
+
+
+class Unit(enum.IntEnum):
+    """The execution units, each with an in-order queue. DMA units are shared by the groups; the others exist once a group."""
+
+    DMA_IN = 0
+    DMA_OUT = 1
+    LOAD_H = 2
+    LOAD_V = 3
+    EXECUTE = 4
+    STORE = 5
+
+
+class Stall(enum.IntEnum):
+    """What a group's array does in a cycle: a wave occupies it, or the first of these conditions that is missing."""
+
+    ARRAY = 0          # a wave occupies it
+    INSTRUCTION = 1    # no ExecGEMM has arrived
+    STATIONARY = 2     # the next stationary tile is not in the LBUF-Vs
+    SHIFT = 3          # the stationary tile is on its way into the array
+    MOVING = 4         # the next moving tile is not in the LBUF-Hs
+    TOKEN = 5          # a token of the ExecGEMM is missing
+    ACCUMULATOR = 6    # a short wave waits for a tall one in the same half
+
+
+class Output(enum.IntEnum):
+    """What StLBUF writes."""
+
+    INT32 = 0
+    INT8 = 1
+    UINT8 = 2
+
+
+class Cause(enum.IntEnum):
+    """Why the machine stopped."""
+
+    NONE = 0
+    OPCODE = 1       # unknown opcode
+    VERSION = 2      # version field differs from the machine's
+    FIELD = 3        # a field out of range, or a reserved bit set
+    TOKEN = 4        # a token counter would pass its limits
+    PORT = 5         # two units used one port of a global-buffer slice in the same cycle
+    DEADLOCK = 6     # every unit waits and none is busy
+    END = 7          # the program ran out without an End instruction
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of an instruction: width in bits, inclusive value range, unit and meaning."""
+
+    name: str
+    width: int
+    doc: str
+    low: int = 0
+    high: int | None = None
+    signed: bool = False
+
+    @property
+    def top(self) -> int:
+        """Largest legal value."""
+        return self.high if self.high is not None else (1 << (self.width - self.signed)) - 1
+
+    @property
+    def bottom(self) -> int:
+        """Smallest legal value."""
+        return -(1 << (self.width - 1)) if self.signed else self.low
+
+
+COMMON = (
+    Field("opcode", 4, "which instruction"),
+    Field("version", 4, "version of this table"),
+    Field("group", 8, "group whose units, buffers and tokens are meant", high=3),
+    Field("wait", 16, "tokens to take one of before the start"),
+    Field("signal", 16, "tokens to add one to at the end"),
+)
+_SLICE = Field("slice", 4, "slice of the global buffer")
+_ADDRESS = Field("address", 16, "first word in the slice")
+_MODE = Field("mode", 2, "FW 0, VSW 1, HSW 2, ISW 3")
+_ZERO_POINT = Field("zero_point", 9, "subtracted from each operand", signed=True)
+_SIGNED = Field("signed", 1, "operands are int8 (1) or uint8 (0)")
+_DMA = (
+    Field("memory", 32, "byte address of the first beat, a multiple of the beat"),
+    _SLICE,
+    _ADDRESS,
+    Field("chunks", 16, "contiguous pieces", low=1),
+    Field("beats", 16, "beats of one piece", low=1),
+    Field("memory_stride", 32, "bytes from one piece to the next in memory, a multiple of the beat"),
+    Field("buffer_stride", 16, "words from one piece to the next in the slice"),
+)
+
+
+@dataclass(frozen=True)
+class Opcode:
+    """An instruction: its number, name, unit and own fields (behind the common ones)."""
+
+    code: int
+    name: str
+    unit: Unit | None
+    fields: tuple[Field, ...]
+    doc: str
+
+
+OPCODES = {
+    op.name: op
+    for op in (
+        Opcode(1, "End", None, (), "waits until everything is done and ends the program"),
+        Opcode(2, "Barrier", None, (), "holds back what follows until everything before it is done"),
+        Opcode(3, "DmaIn", Unit.DMA_IN, _DMA, "memory to global buffer"),
+        Opcode(4, "DmaOut", Unit.DMA_OUT, _DMA, "global buffer to memory"),
+        Opcode(5, "SetConv", Unit.LOAD_H, (
+            Field("out_width", 12, "output pixels of an image row", low=1),
+            Field("out_height", 12, "output rows of an image", low=1),
+            Field("in_width", 12, "input pixels of an image row", low=1),
+            Field("in_height", 12, "input rows of an image", low=1),
+            Field("stride", 4, "input pixels from one output pixel to the next, in both directions", low=1),
+            Field("pad_x", 4, "zero pixels left of the image"),
+            Field("pad_y", 4, "zero rows above the image"),
+            Field("x_step", 16, "words from one output pixel to the next"),
+            Field("row_step", 16, "words from the last pixel of an output row to the first of the next"),
+            Field("image_step", 16, "words from the last pixel of an image to the first of the next"),
+            Field("kernel_x_step", 16, "words from one kernel column to the next"),
+            Field("kernel_y_step", 16, "words from the first column of a kernel row to that of the next"),
+            Field("channel_waves", 8, "waves that cover the channels of one kernel position", low=1),
+            Field("kernel_width", 4, "kernel columns", low=1),
+            Field("kernel_height", 4, "kernel rows", low=1),
+        ), "geometry of the implicit im2col, used by the LdLBUF_H that follow"),
+        Opcode(6, "LdLBUF_H", Unit.LOAD_H, (
+            _SLICE,
+            _ADDRESS,
+            _MODE,
+            Field("rate", 2, "log2 of the rows read a cycle, at most the parts of the mode", high=2),
+            Field("rows", 16, "rows m of each wave", low=1),
+            Field("waves", 16, "waves loaded one after the other", low=1),
+            Field("pitch", 16, "words from a row of the first channel block to the same row of the second"),
+            Field("wave_stride", 16, "words from one wave's tile to the next (within a kernel position)"),
+            _ZERO_POINT,
+            _SIGNED,
+            Field("im2col", 1, "walk pixels and kernel positions of the last SetConv; otherwise rows follow each other"),
+            Field("start_x", 12, "output column of the first row (im2col)"),
+            Field("start_y", 12, "output row of the first row (im2col)"),
+            Field("start_wave", 8, "channel wave of the first wave (im2col)"),
+            Field("start_kernel_x", 4, "kernel column of the first wave (im2col)"),
+            Field("start_kernel_y", 4, "kernel row of the first wave (im2col)"),
+        ), "moving tiles to the LBUF-Hs"),
+        Opcode(7, "LdLBUF_V", Unit.LOAD_V, (
+            _SLICE,
+            _ADDRESS,
+            _MODE,
+            Field("waves", 16, "tiles loaded one after the other", low=1),
+            _ZERO_POINT,
+            _SIGNED,
+        ), "stationary tiles to the LBUF-Vs, broadcast to the cores that share one"),
+        Opcode(8, "ExecGEMM", Unit.EXECUTE, (
+            _MODE,
+            Field("rows", 16, "rows m of each wave", low=1),
+            Field("waves", 16, "waves, each a ShiftV of the next stationary tile and a pass of the next moving tile", low=1),
+            Field("half", 1, "ping-pong half of the output buffers"),
+            Field("accumulate", 1, "add to what the half holds (1), or let the first wave overwrite it (0)"),
+        ), "waves of one mode into one output tile"),
+        Opcode(9, "StLBUF", Unit.STORE, (
+            Field("half", 1, "ping-pong half of the output buffers"),
+            Field("wide", 1, "every column pair holds all rows (1), or rows alternate between the pairs (0)"),
+            Field("rows", 16, "rows m of the tile", low=1),
+            Field("output", 2, "INT32 0 (four byte planes a row), INT8 1, UINT8 2", high=2),
+            Field("parameters", 1, "add the bias of the last LdScale"),
+            Field("relu", 1, "clip below at zero (at the zero point for 8-bit outputs)"),
+            _ZERO_POINT,
+            _SLICE,
+            _ADDRESS,
+            Field("pitch", 16, "words from a row of the first column block to the same row of the second"),
+        ), "output tile to the global buffer, requantised as ONNX QLinear defines it"),
+        Opcode(10, "LdScale", Unit.STORE, (
+            _SLICE,
+            _ADDRESS,
+            Field("blocks", 2, "column blocks, 8 words each", low=1, high=2),
+        ), "bias (int32) and multiplier (fp32) of each column: word j of a block is byte j of every column's record"),
+    )
+}
+BY_CODE = {op.code: op for op in OPCODES.values()}
+
+
+class IsaError(ValueError):
+    """An instruction that cannot be encoded or decoded; the text is one line naming field, value and range."""
+
+    def __init__(self, text: str, cause: Cause = Cause.FIELD):
+        super().__init__(text)
+        self.cause = cause
+
+
+def layout(name: str) -> list[tuple[Field, int]]:
+    """Fields of an instruction with their bit offsets, common ones first."""
+    placed, offset = [], 0
+    for item in (*COMMON, *OPCODES[name].fields):
+        placed.append((item, offset))
+        offset += item.width
+    assert offset <= INSTRUCTION_BITS
+    return placed
+
+
+class Instruction:
+    """An instruction with named fields; unnamed ones are their lowest legal value (zero where allowed).
+
+    Raises IsaError for an unknown name, field or a value out of range.
+    """
+
+    __slots__ = ("name", "values")
+
+    def __init__(self, name: str, **values: int):
+        if name not in OPCODES:
+            raise IsaError(f"instruction {name!r} is none of {', '.join(OPCODES)}", Cause.OPCODE)
+        self.name = name
+        known = {item.name: item for item, _ in layout(name)}
+        for key in values:
+            if key not in known:
+                raise IsaError(f"{name}.{key} is not a field; known: {', '.join(known)}")
+        self.values: dict[str, int] = {key: item.low for key, item in known.items()}
+        self.values |= {key: int(value) for key, value in values.items()}
+        self.values |= {"opcode": OPCODES[name].code, "version": VERSION}
+        for key, item in known.items():
+            if not item.bottom <= self.values[key] <= item.top:
+                raise IsaError(f"{name}.{key} = {self.values[key]} is outside {item.bottom}..{item.top}")
+
+    def __getattr__(self, key: str) -> int:
+        try:
+            return self.values[key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instruction) and self.values == other.values
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.values.items() if key not in ('opcode', 'version') and value)})"
+
+    @property
+    def unit(self) -> Unit | None:
+        """The unit that executes it; None for End and Barrier."""
+        return OPCODES[self.name].unit
+
+    def encode(self) -> bytes:
+        """Its 32 bytes."""
+        word = 0
+        for item, offset in layout(self.name):
+            word |= (self.values[item.name] & ((1 << item.width) - 1)) << offset
+        return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Instruction":
+        """Read 32 bytes. Raises IsaError with the cause the machine would stop with."""
+        if len(data) != INSTRUCTION_BYTES:
+            raise IsaError(f"an instruction has {INSTRUCTION_BYTES} bytes, not {len(data)}")
+        word = int.from_bytes(data, "little")
+        code, version = word & 15, word >> 4 & 15
+        if code not in BY_CODE:
+            raise IsaError(f"opcode = {code} is none of {', '.join(map(str, BY_CODE))}", Cause.OPCODE)
+        if version != VERSION:
+            raise IsaError(f"version = {version} is not {VERSION}", Cause.VERSION)
+        values, named = {}, 0
+        for item, offset in layout(BY_CODE[code].name):
+            mask = (1 << item.width) - 1
+            value = word >> offset & mask
+            named |= mask << offset
+            values[item.name] = value - (1 << item.width) if item.signed and value >> (item.width - 1) else value
+        if word & ~named:
+            raise IsaError(f"{BY_CODE[code].name} has reserved bits set")
+        return cls(BY_CODE[code].name, **values)

@@ -1,0 +1,27 @@
+"""Pipeline latencies in cycles: the constants that RTL and cycle model share. `rtl/README.md` defines each event they lie between."""
+
+from gen.config import Config
+
+LOAD_LATENCY = 5          # a loader's decision to its tile being readable, when rows arrive at full rate
+LBUF_LATENCY = 2          # a read issued to an LBUF to the word at the array's port
+ACCUMULATOR_LATENCY = 4   # reading an OBUF word to having it written back and readable
+STORE_LATENCY = 16        # last OBUF read of a store to its words in the global buffer
+SCALE_LATENCY = 6         # last global-buffer read of an LdScale to the parameters being usable
+DMA_OUT_LATENCY = 5       # DmaOut's decision to its first beat offered to the memory port
+DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn's tokens being visible
+
+
+def array_latency(config: Config) -> int:
+    """From core 0's last moving word at the array's port to the wave's last result at the array's edge."""
+    array, far = config.array, config.core_offset(3)
+    return far + 1 + array.row_latency * array.side + (array.side - 1) + array.multiplier_latency
+
+
+def drain(config: Config) -> int:
+    """From the last moving row of a wave being issued to its last accumulator being written: when ExecGEMM signals."""
+    return LBUF_LATENCY + array_latency(config) + ACCUMULATOR_LATENCY
+
+
+def interval(config: Config, streamed: int) -> int:
+    """Cycles a wave occupies the array in steady state."""
+    return max(streamed, config.array.side, ACCUMULATOR_LATENCY)
