@@ -5,13 +5,17 @@ Amaranth writes one module for each instance; a 128x128 array would be 16,384 pr
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 
 
 class SharedModules:
-    """Platform of the Verilog flow: collects the modules to convert, by name. `family` selects vendor primitives (None or "ecp5")."""
+    """Platform of the Verilog flow: collects the modules to convert, by name. `family` selects vendor primitives (None or "ecp5").
+
+    Each factory returns one and the same component, which is there to be converted once.
+    """
 
     def __init__(self, *, family: str | None = None):
         self.family = family
@@ -23,19 +27,23 @@ def family(platform) -> str | None:
     return getattr(platform, "family", None)
 
 
-def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], wiring.Component]) -> wiring.Component:
-    """Add a component to `m` as submodule `instance` and return it, to be wired through its ports.
+def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], wiring.Component]) -> Any:
+    """Add a component to `m` as submodule `instance` and return it (or its ports alone, where it is shared), to be wired.
 
     `module` names the design and must be the same exactly for components that are the same; they must use the `sync` domain.
     """
-    component = factory()
     if not isinstance(platform, SharedModules):
+        component = factory()
         m.submodules[instance] = component
         return component
-    platform.factories.setdefault(module, factory)
+    if module not in platform.factories:
+        component = factory()
+        platform.factories[module] = lambda: component
+    signature = platform.factories[module]().signature
+    interface = signature.create(path=(instance,))
     ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
-    for path, member, value in component.signature.flatten(component):
+    for path, member, value in signature.flatten(interface):
         direction = "i" if member.flow is wiring.In else "o"
         ports[f"{direction}_{'__'.join(map(str, path))}"] = value
     m.submodules[instance] = Instance(module, **ports)
-    return component
+    return interface

@@ -1,0 +1,1 @@
+"""One file a board: pins, clocks, memory; how to build and program."""

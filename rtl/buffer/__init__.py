@@ -1,0 +1,1 @@
+"""The buffers next to the array: local (operands) and output (accumulators)."""

@@ -1,0 +1,126 @@
+"""DMA_IN: from main memory into a slice of the global buffer."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config
+from gen.isa import Unit
+from rtl.control.queue import Queue
+from rtl.control.walk import COUNT_BITS, Walk
+from rtl.instruction import entry_layout, instruction_layout
+from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, TOKEN_BITS, BufferWrite, Tag, TokenPort, request_layout, response_layout
+
+# What remains to be known about an instruction once its requests are out.
+LANDING = data.StructLayout({
+    "group": 2, "slice": SLICE_BITS, "address": ADDRESS_BITS, "stride": ADDRESS_BITS, "chunks": COUNT_BITS, "beats": COUNT_BITS,
+    "signal": TOKEN_BITS,
+})
+
+
+class DmaIn(wiring.Component):
+    """Executes DmaIn: one beat asked for a cycle, one beat landed a cycle; data of `landing_depth` instructions may be on its way.
+
+    A decision in d offers the first beat in d+1; with the last one accepted in e the next decision may fall in e+1. A beat that arrives in
+    a is written to `write_group` in a+1; the tokens of an instruction whose last beat that is are signalled in a+1.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({
+            "instruction": In(stream.Signature(entry_layout(Unit.DMA_IN))),
+            "tokens": Out(TokenPort()),
+            "request": Out(stream.Signature(request_layout(config))),
+            "response": In(stream.Signature(response_layout(config), always_ready=True)),
+            "write": Out(BufferWrite(config, words=config.beat_words)),
+            "write_group": Out(2),
+            "idle": Out(1),
+            "waiting": Out(1),
+            "index": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        fields = data.View(instruction_layout("DmaIn"), self.instruction.p.bits)
+        m.submodules.asking = asking = Walk(width=32, step=config.memory.bytes_per_cycle, burst=config.memory.burst_beats)
+        m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth)
+        m.submodules.landing = landing = Walk(width=ADDRESS_BITS, step=config.beat_words)
+
+        # Requests
+        decide, busy, sent = Signal(), Signal(), Signal()
+        count, open_ = Signal(range(config.control.landing_depth + 1)), Signal(init=1)
+        m.d.comb += [
+            self.tokens.wait.eq(fields.wait),
+            self.tokens.group.eq(fields.group),
+            decide.eq(self.instruction.valid & ~busy & open_ & self.tokens.ready),
+            self.tokens.take.eq(decide),
+            self.instruction.ready.eq(decide),
+            asking.load.eq(decide),
+            asking.base.eq(fields.memory),
+            asking.stride.eq(fields.memory_stride),
+            asking.chunks.eq(fields.chunks),
+            asking.beats.eq(fields.beats),
+            asking.advance.eq(sent),
+            self.request.valid.eq(busy),
+            self.request.p.tag.eq(Tag.DMA_IN),
+            self.request.p.address.eq(asking.address),
+            self.request.p.beats.eq(asking.left),
+            self.request.p.last.eq(asking.last),
+            sent.eq(busy & self.request.ready),
+            expected.push.eq(decide),
+            *(expected.entry[name].eq(fields[name]) for name in ("slice", "address", "chunks", "beats", "signal")),
+            expected.entry.group.eq(fields.group),
+            expected.entry.stride.eq(fields.buffer_stride),
+        ]
+        with m.If(decide):
+            m.d.sync += busy.eq(1)
+        with m.Elif(sent & asking.final):
+            m.d.sync += busy.eq(0)
+
+        # Landing: the instruction whose data comes next, then a register in front of the global buffer
+        known, arrived, landed = Signal(), Signal(), Signal()
+        group, place, signal = Signal(2), Signal(SLICE_BITS), Signal(TOKEN_BITS)
+        m.d.comb += [
+            arrived.eq(self.response.valid & (self.response.p.tag == Tag.DMA_IN)),
+            landed.eq(arrived & landing.final),
+            expected.head.ready.eq(~known | landed),
+            landing.load.eq(expected.head.valid & expected.head.ready),
+            landing.base.eq(expected.head.p.address),
+            landing.stride.eq(expected.head.p.stride),
+            landing.chunks.eq(expected.head.p.chunks),
+            landing.beats.eq(expected.head.p.beats),
+            landing.advance.eq(arrived),
+        ]
+        with m.If(expected.head.ready):
+            m.d.sync += [
+                known.eq(expected.head.valid),
+                group.eq(expected.head.p.group),
+                place.eq(expected.head.p.slice),
+                signal.eq(expected.head.p.signal),
+            ]
+        with m.If(decide & ~landed):
+            m.d.sync += [count.eq(count + 1), open_.eq(count != config.control.landing_depth - 1)]
+        with m.If(landed & ~decide):
+            m.d.sync += [count.eq(count - 1), open_.eq(1)]
+
+        done = Signal(TOKEN_BITS)
+        m.d.sync += [
+            self.write.enable.eq(arrived.replicate(config.beat_words)),
+            self.write.slice.eq(place),
+            self.write.address.eq(landing.address),
+            self.write_group.eq(group),
+            done.eq(0),
+        ]
+        for i, word in enumerate(self.write.data):
+            m.d.sync += word.eq(self.response.p.data.word_select(i, 8 * config.array.side))
+        with m.If(landed):
+            m.d.sync += done.eq(signal)
+        m.d.comb += [
+            self.tokens.signal.eq(done),
+            self.tokens.signal_group.eq(self.write_group),
+            self.idle.eq((count == 0) & ~self.write.enable[0]),
+            self.waiting.eq(self.instruction.valid & self.idle),
+            self.index.eq(self.instruction.p.index),
+        ]
+        return m

@@ -1,0 +1,102 @@
+"""DMA_OUT: from a slice of the global buffer to main memory."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config
+from gen.isa import Unit
+from gen.timing import DMA_OUT_LATENCY
+from rtl.control.queue import Queue
+from rtl.control.walk import Walk
+from rtl.instruction import entry_layout, instruction_layout
+from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, TOKEN_BITS, BufferRead, Tag, TokenPort, request_layout
+
+AHEAD = 8       # beats read ahead: at least the DMA_OUT_LATENCY cycles from an accepted beat to the one read in its place
+
+
+class DmaOut(wiring.Component):
+    """Executes DmaOut, one instruction at a time, a beat a cycle.
+
+    A decision in d reads from `read_group` from d+1 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
+    every cycle. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
+    """
+
+    def __init__(self, config: Config):
+        assert AHEAD >= DMA_OUT_LATENCY
+        self.config = config
+        super().__init__({
+            "instruction": In(stream.Signature(entry_layout(Unit.DMA_OUT))),
+            "tokens": Out(TokenPort()),
+            "read": Out(BufferRead(config, words=config.beat_words)),
+            "read_group": Out(2),
+            "request": Out(stream.Signature(request_layout(config))),
+            "idle": Out(1),
+            "waiting": Out(1),
+            "index": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        fields = data.View(instruction_layout("DmaOut"), self.instruction.p.bits)
+        m.submodules.reading = reading = Walk(width=ADDRESS_BITS, step=config.beat_words)
+        m.submodules.sending = sending = Walk(width=32, step=config.memory.bytes_per_cycle, burst=config.memory.burst_beats)
+        m.submodules.ahead = ahead = Queue(shape=8 * config.memory.bytes_per_cycle, depth=AHEAD)
+
+        decide, busy, sent, signal = Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
+        m.d.comb += [
+            self.tokens.wait.eq(fields.wait),
+            self.tokens.group.eq(fields.group),
+            decide.eq(self.instruction.valid & ~busy & self.tokens.ready),
+            self.tokens.take.eq(decide),
+            self.instruction.ready.eq(decide),
+            reading.base.eq(fields.address),
+            reading.stride.eq(fields.buffer_stride),
+            sending.base.eq(fields.memory),
+            sending.stride.eq(fields.memory_stride),
+        ]
+        for walk in (reading, sending):
+            m.d.comb += [walk.load.eq(decide), walk.chunks.eq(fields.chunks), walk.beats.eq(fields.beats)]
+        place = Signal(SLICE_BITS)
+        with m.If(decide):
+            m.d.sync += [busy.eq(1), place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
+        with m.Elif(sent & sending.final):
+            m.d.sync += busy.eq(0)
+
+        # Reads: as long as the beats on their way and in the queue leave room for one more
+        to_read, room = Signal(), Signal(range(AHEAD + 1), init=AHEAD)
+        m.d.comb += [
+            self.read.enable.eq(to_read & (room != 0)),
+            self.read.slice.eq(place),
+            reading.advance.eq(self.read.enable),
+            *(address.eq(reading.address + i) for i, address in enumerate(self.read.addresses)),
+        ]
+        m.d.sync += room.eq(room + sent - self.read.enable)
+        with m.If(decide):
+            m.d.sync += to_read.eq(1)
+        with m.Elif(self.read.enable & reading.final):
+            m.d.sync += to_read.eq(0)
+        arriving = Signal(3)
+        m.d.sync += arriving.eq(Cat(self.read.enable, arriving))
+        m.d.comb += [ahead.push.eq(arriving[-1]), ahead.entry.eq(Cat(self.read.data))]
+
+        # Requests
+        m.d.comb += [
+            self.request.valid.eq(ahead.head.valid),
+            self.request.p.write.eq(1),
+            self.request.p.tag.eq(Tag.DMA_OUT),
+            self.request.p.address.eq(sending.address),
+            self.request.p.beats.eq(sending.left),
+            self.request.p.last.eq(sending.last),
+            self.request.p.data.eq(ahead.head.payload),
+            sent.eq(ahead.head.valid & self.request.ready),
+            ahead.head.ready.eq(self.request.ready),
+            sending.advance.eq(sent),
+            self.tokens.signal.eq(Mux(sent & sending.final, signal, 0)),
+            self.tokens.signal_group.eq(self.read_group),
+            self.idle.eq(~busy),
+            self.waiting.eq(self.instruction.valid & ~busy),
+            self.index.eq(self.instruction.p.index),
+        ]
+        return m

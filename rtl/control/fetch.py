@@ -1,0 +1,111 @@
+"""Instruction fetch: bursts of instructions from memory into a buffer, and the next one to dispatch."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config, ConfigError
+from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES
+from rtl.interfaces import Tag, request_layout, response_layout
+
+
+class Fetch(wiring.Component):
+    """Reads a program of `count` instructions from `program` on, which must stand still meanwhile, from the cycle after reset.
+
+    A burst of `config.fetch_instructions` is asked for in the cycle after there is room for it. An instruction whose last byte arrives in
+    cycle t is on `instruction` in t+1, one a cycle. `index` is its place in the program, `exhausted` that all `count` have left;
+    instructions beyond are never shown. `busy`: beats are being asked for or on their way.
+    """
+
+    def __init__(self, config: Config):
+        burst, depth = config.fetch_instructions, config.control.fetch_depth
+        if burst > depth:
+            raise ConfigError(f"control.fetch_depth = {depth} is less than the {burst} instructions of a fetch burst")
+        self.config = config
+        super().__init__({
+            "program": In(32),
+            "count": In(32),
+            "request": Out(stream.Signature(request_layout(config))),
+            "response": In(stream.Signature(response_layout(config), always_ready=True)),
+            "instruction": Out(stream.Signature(INSTRUCTION_BITS)),
+            "index": Out(32),
+            "exhausted": Out(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        burst, depth, beat = config.fetch_instructions, config.control.fetch_depth, config.memory.bytes_per_cycle
+        popped = Signal()
+        m.d.comb += popped.eq(self.instruction.valid & self.instruction.ready)
+
+        # Requests
+        allocated, space = Signal(32), Signal(range(depth + 1), init=depth)
+        address, left, decide = Signal(32), Signal(range(config.fetch_beats + 1)), Signal()
+        m.d.comb += [
+            decide.eq((left == 0) & (allocated < self.count) & (space >= burst)),
+            self.request.valid.eq(left != 0),
+            self.request.p.tag.eq(Tag.FETCH),
+            self.request.p.address.eq(address),
+            self.request.p.beats.eq(left),
+            self.request.p.last.eq(left == 1),
+        ]
+        m.d.sync += space.eq(space - Mux(decide, burst, 0) + popped)
+        with m.If(decide):
+            m.d.sync += [left.eq(config.fetch_beats), allocated.eq(allocated + burst)]
+            with m.If(allocated == 0):
+                m.d.sync += address.eq(self.program)
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += [left.eq(left - 1), address.eq(address + beat)]
+        awaited = Signal(range((depth // burst + 1) * config.fetch_beats + 1))
+        arrived = Signal()
+        m.d.comb += [
+            arrived.eq(self.response.valid & (self.response.p.tag == Tag.FETCH)),
+            self.busy.eq(awaited != 0),
+        ]
+        m.d.sync += awaited.eq(awaited + Mux(decide, config.fetch_beats, 0) - arrived)
+
+        # Rows: one instruction of several beats, or the several instructions of one beat
+        beats, wide = max(1, INSTRUCTION_BYTES // beat), max(1, beat // INSTRUCTION_BYTES)
+        complete, row = Signal(), Signal(wide * INSTRUCTION_BITS)
+        if beats == 1:
+            m.d.comb += [complete.eq(arrived), row.eq(self.response.p.data)]
+        else:
+            number, earlier = Signal(range(beats)), Signal((beats - 1) * 8 * beat)
+            m.d.comb += [complete.eq(arrived & (number == beats - 1)), row.eq(Cat(earlier, self.response.p.data))]
+            with m.If(arrived):
+                m.d.sync += [number.eq(number + 1), earlier.eq(row >> 8 * beat)]    # beats is a power of two: the number wraps
+
+        # The present row, and a memory for those behind it. Its read port shows the next row a cycle after it is written or asked for.
+        rows = max(2, depth // wide)
+        m.submodules.memory = memory = Memory(shape=wide * INSTRUCTION_BITS, depth=rows, init=[])
+        write = memory.write_port()
+        read = memory.read_port(transparent_for=(write,))
+        head, full, stored = Signal(wide * INSTRUCTION_BITS), Signal(), Signal(range(rows + 1))
+        first = Signal(range(rows))
+        place = Signal(range(max(2, wide)))
+        free, unload, keep = Signal(), Signal(), Signal()
+        m.d.comb += [
+            free.eq(~full | (popped & (place == wide - 1))),
+            unload.eq(free & (stored != 0)),
+            keep.eq(complete & ~(free & (stored == 0))),
+            write.en.eq(keep),
+            write.data.eq(row),
+            read.addr.eq(first + unload),
+        ]
+        m.d.sync += [first.eq(first + unload), write.addr.eq(write.addr + keep), stored.eq(stored + keep - unload)]
+        with m.If(free):
+            m.d.sync += [full.eq(unload | complete), head.eq(Mux(stored != 0, read.data, row))]
+
+        m.d.comb += [
+            self.exhausted.eq(self.index == self.count),
+            self.instruction.valid.eq(full & ~self.exhausted),
+            self.instruction.payload.eq(head.word_select(place, INSTRUCTION_BITS)),
+        ]
+        with m.If(popped):
+            m.d.sync += self.index.eq(self.index + 1)
+            if wide > 1:
+                m.d.sync += place.eq(place + 1)
+        return m

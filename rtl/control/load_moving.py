@@ -1,0 +1,148 @@
+"""LOAD_H: moving tiles from the global buffer to the LBUF-Hs, plain or as an implicit im2col."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from gen.config import Config
+from gen.config import Unit as ArrayUnit
+from gen.isa import OPCODES, Unit
+from rtl.buffer.address import RowWalk, WaveWalk, part_of, step_mask
+from rtl.buffer.pixels import PixelCheck
+from rtl.control.load import Delivery, head, loader_ports
+from rtl.instruction import instruction_layout
+
+
+class LoadMoving(wiring.Component):
+    """A wave is ceil(rows / parts) words of the ring and takes ceil(rows / 2**rate) issue cycles.
+
+    It is decided in d when the unit is free (or in its last issue cycle), so many words are free and, for the first wave, head and tokens
+    are there; it is read in d + 1 .. d + n and written four cycles later. ``ready`` is asserted LOAD_LATENCY - 2 cycles after its first
+    issue cycle (2**rate = parts) or its last one (slower), tokens in the last issue cycle of the last wave. SetConv: one empty issue cycle.
+    Waves and instructions follow without a gap. ``release`` gives words back, counted from the next cycle; releasing more than were taken
+    is not noticed. Row r goes to word r // parts of the ring, in the cores of its part; rows beyond the last that fill up a step hold
+    anything. ``words``: words read in this issue cycle for rows that count, padding included.
+    ``waiting``: work is there, but nothing is issued or on its way (a decision may be due); ``index`` names its instruction.
+    With im2col the program keeps the words of a step's rows in different banks (padding pixels included) and out_width >= 2**rate.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._depth = config.buffers.moving_words
+        super().__init__(loader_ports(config, Unit.LOAD_H, depth=self._depth) | {"release": In(range(config.moving_capacity + 1))})
+
+    def elaborate(self, platform):
+        m = Module()
+        config, unit, capacity = self._config, self._config.array.unit, self._config.moving_capacity
+        load, conv = head(self.instruction, "LdLBUF_H"), Signal(instruction_layout("SetConv"))
+        is_conv = Signal()
+        m.d.comb += is_conv.eq(load.opcode == OPCODES["SetConv"].code)
+
+        issuing, reading, more, first, last = Signal(), Signal(), Signal(), Signal(), Signal()
+        waves = Signal(16)                          # waves of the instruction not decided yet
+        left = Signal(16)                           # rows of the wave from this issue cycle on
+        free = Signal(range(capacity + 1), init=capacity)
+        streamed = Signal.like(free)
+        phase = Signal(2)                           # first row of the step, modulo parts
+        target, pointer = Signal(range(self._depth)), Signal(range(self._depth))   # ring: this step's word, next wave's first
+        index, current = Signal(32), Signal(instruction_layout("LdLBUF_H"))
+
+        # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder.
+        start, follow, begin, starts_wave = Signal(), Signal(), Signal(), Signal()
+        shift = log2_parts(load.mode, unit)
+        head_streamed = Signal.like(free)
+        m.d.comb += head_streamed.eq((load.rows >> shift) + (load.rows & ((1 << shift) - 1)).any())
+        m.d.comb += [
+            start.eq((~issuing | last) & ~more & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
+            follow.eq((~issuing | last) & more & (free >= streamed)),
+            starts_wave.eq(start & ~is_conv),
+            begin.eq(starts_wave | follow),
+            self.instruction.ready.eq(start),
+            self.tokens.wait.eq(Mux(self.instruction.valid, load.wait, 0)),
+            self.tokens.group.eq(load.group),
+            self.tokens.take.eq(start),
+            self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),
+            self.tokens.signal_group.eq(current.group),
+        ]
+        m.d.sync += free.eq(free + self.release - Mux(begin, Mux(follow, streamed, head_streamed), 0))
+        with m.If(start):
+            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index)]
+            with m.If(is_conv):
+                m.d.sync += conv.eq(head(self.instruction, "SetConv"))
+            with m.Else():
+                m.d.sync += [streamed.eq(head_streamed), waves.eq(load.waves - 1), more.eq(load.waves != 1)]
+        with m.Elif(follow):
+            m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
+
+        # Issue cycles.
+        rate, rows, left_next = Signal(2), Signal(16), Signal(16)
+        m.d.comb += [rate.eq(current.rate), rows.eq(current.rows), left_next.eq(left - (1 << rate))]
+        with m.If(starts_wave):
+            m.d.comb += [rate.eq(load.rate), rows.eq(load.rows)]
+        with m.If(begin):
+            m.d.comb += left_next.eq(rows)
+            m.d.sync += [issuing.eq(1), reading.eq(1), first.eq(1), last.eq(rows <= (1 << rate)), left.eq(rows)]
+        with m.Elif(start):
+            m.d.sync += [issuing.eq(1), reading.eq(0), first.eq(1), last.eq(1), left.eq(0)]
+        with m.Else():
+            m.d.sync += [first.eq(0), last.eq(left <= (2 << rate)), left.eq(left_next)]
+            with m.If(last):
+                m.d.sync += [issuing.eq(0), reading.eq(0)]
+
+        # Where the step's rows go.
+        mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()
+        m.d.comb += [parts_mask.eq((1 << log2_parts(current.mode, unit)) - 1), row_end.eq((phase | mask) == parts_mask)]
+        with m.If(begin):
+            m.d.sync += [phase.eq(0), target.eq(pointer)]
+            m.d.sync += pointer.eq(pointer + Mux(follow, streamed, head_streamed))
+        with m.Elif(reading):
+            m.d.sync += [phase.eq((phase + mask + 1) & parts_mask), target.eq(target + row_end)]
+        cores = [reading & takes_part(current.mode, mask, phase, core, unit) for core in range(config.cores)]
+
+        # Where they come from.
+        m.submodules.rows = walk = RowWalk(config)
+        m.submodules.waves = wave = WaveWalk()
+        m.submodules.pixels = pixels = PixelCheck(config)
+        m.submodules.delivery = delivery = Delivery(config, depth=self._depth)
+        for part in (walk, wave):
+            m.d.comb += [part.load.eq(load), part.conv.eq(conv), part.start.eq(starts_wave)]
+        m.d.comb += [
+            walk.again.eq(follow), walk.step.eq(reading & ~last), walk.rows.eq(left_next), wave.advance.eq(follow),
+            pixels.conv.eq(conv), pixels.active.eq(current.im2col), pixels.kernel_x.eq(wave.kernel_x), pixels.kernel_y.eq(wave.kernel_y),
+            self.read.enable.eq(reading), self.read.slice.eq(current.slice),
+        ]
+        for core in range(config.cores):
+            m.d.comb += [
+                self.read.addresses[core].eq(walk.addresses[core] + wave.kernel + wave.channel),
+                pixels.x[core].eq(walk.x[core]),
+                pixels.y[core].eq(walk.y[core]),
+                delivery.data[core].eq(self.read.data[core]),
+            ]
+
+        wiring.connect(m, wiring.flipped(self.write), delivery.write)
+        counted = Mux(left > mask, mask + 1, left[:2])
+        m.d.comb += [
+            delivery.cores.eq(Cat(*cores)), delivery.address.eq(target), delivery.outside.eq(pixels.outside),
+            delivery.zero_point.eq(current.zero_point), delivery.is_signed.eq(current.signed),
+            delivery.event.eq(reading & Mux(mask == parts_mask, first, last)),
+            self.ready.eq(delivery.ready),
+            self.issuing.eq(issuing),
+            self.words.eq(Mux(reading, counted << (~current.mode[1] if unit is ArrayUnit.FLEX else 0), 0)),
+            self.idle.eq(~issuing & ~more),
+            self.waiting.eq((more | self.instruction.valid) & ~issuing & ~delivery.busy),
+            self.index.eq(Mux(more, index, self.instruction.payload.index)),
+        ]
+        return m
+
+
+def log2_parts(mode, unit: ArrayUnit):
+    """log2 of the parts among which rows are dealt: FW 0, VSW and HSW 1, ISW 2; a single core knows FW only, four apart ISW only."""
+    return {ArrayUnit.FLEX: mode[0] + mode[1], ArrayUnit.QUAD: Const(2), ArrayUnit.SINGLE: Const(0)}[unit]
+
+
+def takes_part(mode, mask, phase, core: int, unit: ArrayUnit):
+    """Whether a core's LBUF-H is written in a step that begins with row `phase` of the parts. In wide modes left cores pass words on."""
+    if unit is ArrayUnit.SINGLE:
+        return 1
+    used = mode[0] if core & 1 else 1
+    return used & (((part_of(mode, core) ^ phase) & ~mask) == 0)

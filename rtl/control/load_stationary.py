@@ -1,0 +1,112 @@
+"""LOAD_V: stationary tiles from the global buffer to the LBUF-Vs, broadcast to the cores that share one."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from amaranth.utils import ceil_log2
+
+from gen.config import Config
+from gen.config import Unit as ArrayUnit
+from gen.isa import Mode, Unit
+from rtl.control.load import Delivery, head, loader_ports
+from rtl.instruction import instruction_layout
+from rtl.interfaces import ADDRESS_BITS
+
+
+class LoadStationary(wiring.Component):
+    """One tile is `side` rows, one row a cycle, each of `Mode.stationary_words` consecutive words (one on QUAD and SINGLE).
+
+    A tile is decided in d when the unit is free (or in its last issue cycle), a ring slot is free and, for the first tile, head and tokens
+    are there; it is read in d + 1 .. d + side and written four cycles later; ``ready`` is asserted in d + LOAD_LATENCY - 1, tokens in the
+    last issue cycle of the last tile. Tiles follow without a gap. ``release`` gives a slot back, counted from the next cycle; more releases
+    than tiles are not noticed. ``words``: words sent in this issue cycle; a broadcast between sub-cores of a FlexSA unit counts once.
+    ``waiting``: work is there, but nothing is issued or on its way (a decision may be due); ``index`` names its instruction.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._depth = config.buffers.stationary_tiles * config.array.side
+        super().__init__(loader_ports(config, Unit.LOAD_V, depth=self._depth) | {"release": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        config, flex = self._config, self._config.array.unit is ArrayUnit.FLEX
+        side = config.array.side
+        load = head(self.instruction, "LdLBUF_V")
+
+        issuing, more, first, last = Signal(), Signal(), Signal(), Signal()
+        waves = Signal(16)             # tiles of the instruction not decided yet
+        free = Signal(range(config.stationary_capacity + 1), init=config.stationary_capacity)
+        row = Signal(ceil_log2(side))
+        index = Signal(32)
+        current = Signal(instruction_layout("LdLBUF_V"))
+
+        start, follow, decide = Signal(), Signal(), Signal()
+        available = (~issuing | last) & free.any()
+        m.d.comb += [
+            start.eq(available & ~more & self.instruction.valid & self.tokens.ready),
+            follow.eq(available & more),
+            decide.eq(start | follow),
+            self.instruction.ready.eq(start),
+            self.tokens.wait.eq(Mux(self.instruction.valid, load.wait, 0)),
+            self.tokens.group.eq(load.group),
+            self.tokens.take.eq(start),
+            self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),
+            self.tokens.signal_group.eq(current.group),
+        ]
+        m.d.sync += free.eq(free + self.release - decide)
+        with m.If(start):
+            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), waves.eq(load.waves - 1), more.eq(load.waves != 1)]
+        with m.Elif(follow):
+            m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
+        with m.If(decide):
+            m.d.sync += [issuing.eq(1), first.eq(1), row.eq(0), last.eq(side == 1)]
+        with m.Else():
+            m.d.sync += [first.eq(0), row.eq(row + 1), last.eq(row + 2 == side)]
+            with m.If(last):
+                m.d.sync += issuing.eq(0)
+
+        # Tiles lie one behind the other in the slice and in the ring: both addresses just run on.
+        stride = Signal(3)
+        m.d.comb += stride.eq(words_a_row(current.mode) if flex else 1)
+        for core, address in enumerate(self.read.addresses):
+            lane = Signal(ADDRESS_BITS, name=f"lane{core}", reset_less=True)
+            with m.If(start):
+                m.d.sync += lane.eq(load.address + (word_of(load.mode, core) if flex else 0))
+            with m.Elif(issuing):
+                m.d.sync += lane.eq(lane + stride)
+            m.d.comb += address.eq(lane)
+        target = Signal(range(self._depth))
+        with m.If(issuing):
+            m.d.sync += target.eq(target + 1)
+
+        m.submodules.delivery = delivery = Delivery(config, depth=self._depth)
+        wiring.connect(m, wiring.flipped(self.write), delivery.write)
+        m.d.comb += [
+            self.read.enable.eq(issuing),
+            self.read.slice.eq(current.slice),
+            delivery.cores.eq(issuing.replicate(config.cores)),
+            delivery.address.eq(target),
+            delivery.zero_point.eq(current.zero_point),
+            delivery.is_signed.eq(current.signed),
+            delivery.event.eq(issuing & first),
+            self.ready.eq(delivery.ready),
+            self.issuing.eq(issuing),
+            self.words.eq(Mux(issuing, stride if flex else config.cores, 0)),
+            self.idle.eq(~issuing & ~more),
+            self.waiting.eq((more | self.instruction.valid) & ~issuing & ~delivery.busy),
+            self.index.eq(Mux(more, index, self.instruction.payload.index)),
+        ]
+        m.d.comb += [delivery.data[core].eq(self.read.data[core]) for core in range(config.cores)]
+        return m
+
+
+def words_a_row(mode):
+    """Words of a tile row: FW 4, VSW and HSW 2, ISW 1."""
+    return Cat(mode == Mode.ISW, (mode == Mode.VSW) | (mode == Mode.HSW), mode == Mode.FW)
+
+
+def word_of(mode, core: int):
+    """Which word of a tile row a core gets: FW its own, VSW one for each row of cores, HSW one for each column, ISW the same for all."""
+    low, right = divmod(core, 2)
+    return Cat(Mux(mode == Mode.VSW, low, right) & (mode != Mode.ISW), low & (mode == Mode.FW))

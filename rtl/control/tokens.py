@@ -1,0 +1,56 @@
+"""The tokens of a group: sixteen counting semaphores that order the units."""
+
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.isa import Unit
+from rtl.interfaces import TOKEN_BITS, TokenPort
+
+LIMIT = 255     # largest value of a counter
+
+
+class Tokens(wiring.Component):
+    """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
+
+    `ready` of a port is combinational in its `wait`. A take or signal in cycle t changes the count from t+1 on; any number of both may
+    meet. `error` is high in the cycle in which a counter would show less than 0 or more than 255 (two units took the last token at once,
+    or one signal too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is for looking on.
+    """
+
+    def __init__(self, *, ports: int = len(Unit)):
+        self.ports = ports
+        # A counter has room for the one step beyond the limits that stops the machine.
+        self.shape = signed((LIMIT + ports).bit_length() + 1)
+        super().__init__({"units": In(TokenPort()).array(ports), "error": Out(1), "counts": Out(self.shape).array(TOKEN_BITS)})
+
+    def elaborate(self, platform):
+        m = Module()
+        positive, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        for token, count in enumerate(self.counts):
+            raised, taken = Signal(self.shape, name=f"raised_{token}"), Signal(range(self.ports + 1), name=f"taken_{token}")
+            m.d.comb += [
+                raised.eq(count + sum((unit.signal[token] for unit in self.units), start=0)),
+                taken.eq(sum((unit.take & unit.wait[token] for unit in self.units), start=0)),
+                wrong[token].eq(count[LIMIT.bit_length():].any()),
+            ]
+            # `take` arrives late in the cycle: next to the subtraction, not behind it, it is known whether tokens are left.
+            m.d.sync += [count.eq(raised - taken), positive[token].eq(raised != taken)]
+        for unit in self.units:
+            m.d.comb += unit.ready.eq((positive | ~unit.wait).all())
+        m.d.comb += self.error.eq(wrong.any())
+        return m
+
+
+def route(m: Module, *, unit, groups: list) -> None:
+    """Link one unit that serves every group to its port of each group's tokens, by `group` and `signal_group`."""
+    m.d.comb += unit.ready.eq(Cat(port.ready for port in groups).bit_select(unit.group, 1))
+    for number, port in enumerate(groups):
+        m.d.comb += [
+            port.wait.eq(unit.wait),
+            port.group.eq(unit.group),
+            port.signal_group.eq(unit.signal_group),
+            port.take.eq(unit.take & (unit.group == number)),
+        ]
+        with m.If(unit.signal_group == number):
+            m.d.comb += port.signal.eq(unit.signal)

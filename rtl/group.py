@@ -1,0 +1,113 @@
+"""A group: one array unit with its buffers, loaders, store unit, queues and tokens."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.config import Config
+from gen.isa import INSTRUCTION_BITS, Unit
+from rtl.array.compute import Compute
+from rtl.buffer.global_buffer import GlobalBuffer
+from rtl.control.counters import Observation
+from rtl.control.decoder import OWN
+from rtl.control.load_moving import LoadMoving
+from rtl.control.load_stationary import LoadStationary
+from rtl.control.queue import Queue
+from rtl.control.tokens import Tokens
+from rtl.instruction import entry_layout
+from rtl.interfaces import BufferRead, BufferWrite, TokenPort
+from rtl.vector.store import Store
+
+
+class Group(wiring.Component):
+    """Takes instructions for its own units (LOAD_H, LOAD_V, EXECUTE, STORE; masks in this order) and the DMA units' access to its buffer.
+
+    `busy`: a queue holds something or a unit is not idle. `active`: some unit is getting on with something. `heads`, `stuck`:
+    instructions at the queues' heads and units that wait, with their indices in the program. The two errors stop the machine.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({
+            "index": In(32),
+            "bits": In(INSTRUCTION_BITS),
+            "push": In(len(OWN)),
+            "full": Out(len(OWN)),
+            "dma_in_tokens": In(TokenPort()),
+            "dma_out_tokens": In(TokenPort()),
+            "dma_in": In(BufferWrite(config, words=config.beat_words)),
+            "dma_out": In(BufferRead(config, words=config.beat_words)),
+            "observed": Out(Observation()),
+            "busy": Out(1),
+            "active": Out(1),
+            "heads": Out(len(OWN)),
+            "head_indices": Out(32).array(len(OWN)),
+            "stuck": Out(len(OWN)),
+            "stuck_indices": Out(32).array(len(OWN)),
+            "token_error": Out(1),
+            "collision": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.compute = compute = Compute(config)
+        m.submodules.global_buffer = buffer = GlobalBuffer(config)
+        m.submodules.load_moving = load_moving = LoadMoving(config)
+        m.submodules.load_stationary = load_stationary = LoadStationary(config)
+        m.submodules.store = store = Store(config)
+        m.submodules.tokens = tokens = Tokens()
+        units = {Unit.LOAD_H: load_moving, Unit.LOAD_V: load_stationary, Unit.EXECUTE: compute, Unit.STORE: store}
+
+        for number, kind in enumerate(OWN):
+            unit = units[kind]
+            layout = entry_layout(kind)
+            m.submodules[f"queue_{kind.name.lower()}"] = queue = Queue(shape=layout, depth=config.control.queue_depth)
+            m.d.comb += [
+                queue.push.eq(self.push[number]),
+                queue.entry.index.eq(self.index),
+                queue.entry.bits.eq(self.bits),
+                self.full[number].eq(queue.full),
+                self.heads[number].eq(queue.head.valid),
+                self.head_indices[number].eq(queue.head.p.index),
+                self.stuck[number].eq(unit.waiting),
+                self.stuck_indices[number].eq(unit.index),
+            ]
+            wiring.connect(m, queue.head, unit.instruction)
+            wiring.connect(m, unit.tokens, tokens.units[kind])
+        m.d.comb += [
+            self.busy.eq(Cat(self.heads, *(~unit.idle for unit in units.values())).any()),
+            self.active.eq(Cat(~unit.idle & ~unit.waiting for unit in units.values()).any()),
+            self.token_error.eq(tokens.error),
+            self.collision.eq(buffer.collision),
+        ]
+
+        wiring.connect(m, wiring.flipped(self.dma_in_tokens), tokens.units[Unit.DMA_IN])
+        wiring.connect(m, wiring.flipped(self.dma_out_tokens), tokens.units[Unit.DMA_OUT])
+        wiring.connect(m, wiring.flipped(self.dma_in), buffer.dma_in)
+        wiring.connect(m, wiring.flipped(self.dma_out), buffer.dma_out)
+        wiring.connect(m, load_moving.read, buffer.load_h)
+        wiring.connect(m, load_stationary.read, buffer.load_v)
+        wiring.connect(m, store.read, buffer.store_read)
+        wiring.connect(m, store.write, buffer.store_write)
+        wiring.connect(m, load_moving.write, compute.moving_write)
+        wiring.connect(m, load_stationary.write, compute.stationary_write)
+        wiring.connect(m, store.accumulators, compute.accumulators)
+        m.d.comb += [
+            compute.moving_ready.eq(load_moving.ready),
+            compute.stationary_ready.eq(load_stationary.ready),
+            load_moving.release.eq(compute.moving_release),
+            load_stationary.release.eq(compute.stationary_release),
+            self.observed.wave.eq(compute.wave),
+            self.observed.wave_mode.eq(compute.wave_mode),
+            self.observed.stall.eq(compute.stall),
+            self.observed.streaming.eq(compute.streaming),
+            self.observed.active.eq(compute.active),
+            self.observed.loading_moving.eq(load_moving.issuing),
+            self.observed.moving_words.eq(load_moving.words),
+            self.observed.loading_stationary.eq(load_stationary.issuing),
+            self.observed.stationary_words.eq(load_stationary.words),
+            self.observed.storing.eq(store.issuing),
+            self.observed.stored_words.eq(store.words),
+        ]
+        return m

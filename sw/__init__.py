@@ -1,0 +1,1 @@
+"""What a user runs on the host: golden models, compiler, cycle model, runtime."""

@@ -1,0 +1,58 @@
+"""The command `flexwave`. Exit codes: 0 fine, 1 a result or cycle mismatch, 2 a user error, 130 interrupted."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gen.config import ConfigError
+from gen.isa import IsaError
+from sw.cli import config, gemm, program, verilog
+from sw.runtime.errors import MachineError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """The parser of every command."""
+    top = Parser(prog="flexwave", description="Generate, program, simulate and predict FlexSA accelerators.", allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    gemm.add(commands)
+    config.add(commands)
+    verilog.add(commands)
+    program.add(commands)
+    commands.add_parser("doctor", help="what is installed, what is missing, and the command that mends it", allow_abbrev=False) \
+        .set_defaults(run=_doctor)
+    return top
+
+
+def _doctor(options) -> int:
+    from sw.doctor import main as doctor
+
+    return doctor()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        options = parser().parse_args(argv)
+        return options.run(options)
+    except (UserError, ConfigError, IsaError, MachineError) as error:
+        print(f"flexwave: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("flexwave: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`flexwave compile|asm|disasm|run`: programs as files. A program file knows its machine and memory; raw code is 32 bytes an instruction."""
+
+import sys
+
+from sw.cli.console import add_configuration, configuration, output_file, progress, read_bytes, write_bytes
+from sw.cli.gemm import LARGEST, integer
+from sw.runtime.errors import UserError
+
+
+def add(commands):
+    """Add the commands."""
+    command = commands.add_parser("compile", help="compile a GEMM into a program file", allow_abbrev=False)
+    command.add_argument("sizes", nargs=3, metavar=("M", "N", "K"), help="(M x K) by (K x N), int8")
+    add_configuration(command)
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the program file")
+    command.set_defaults(run=compile_)
+
+    command = commands.add_parser("asm", help="assemble text into raw code", allow_abbrev=False)
+    command.add_argument("source", metavar="FILE.s", help="one instruction a line")
+    command.add_argument("-o", "--output", required=True, metavar="FILE.bin", help="the code, 32 bytes an instruction")
+    command.set_defaults(run=asm)
+
+    command = commands.add_parser("disasm", help="print a program file or raw code as text", allow_abbrev=False)
+    command.add_argument("program", metavar="FILE", help="a program file or raw code")
+    command.add_argument("-o", "--output", metavar="FILE.s", help="write here instead of standard output")
+    command.set_defaults(run=disasm)
+
+    command = commands.add_parser("run", help="run raw code on the RTL, whatever it holds", allow_abbrev=False)
+    command.add_argument("program", metavar="FILE", help="a program file or raw code")
+    add_configuration(command)
+    command.add_argument("--memory", metavar="FILE", help="bytes of main memory from address 0; zeros where there is none")
+    command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; the code lies behind it")
+    command.add_argument("--limit", default="1000000", metavar="CYCLES", help="cycles after which to give up")
+    command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")
+    command.set_defaults(run=run)
+
+
+def compile_(options) -> int:
+    """Compile and save."""
+    config, path = configuration(options), output_file("output", options.output)
+    m, n, k = (integer(name, text, 1, LARGEST) for name, text in zip("MNK", options.sizes))
+    from sw.compiler.lower import compile_gemm
+    from sw.compiler.tiling import CompileError
+    from sw.runtime.gemm import check_sizes
+
+    check_sizes(config, m, n, k)
+    try:
+        with progress("compiling"):
+            program = compile_gemm(config, m, n, k)
+    except CompileError as error:
+        raise UserError(str(error)) from None
+    assert path
+    write_bytes(path, program.to_bytes())
+    return 0
+
+
+def asm(options) -> int:
+    """Text to code."""
+    path = output_file("output", options.output)
+    assert path
+    from sw.compiler.assembler import AssemblerError, assemble
+
+    try:
+        instructions = assemble(read_bytes("source", options.source).decode())
+    except UnicodeDecodeError:
+        raise UserError(f"source = {options.source!r} is not text") from None
+    except AssemblerError as error:
+        raise UserError(f"{options.source}: {error}") from None
+    write_bytes(path, b"".join(instruction.encode() for instruction in instructions))
+    return 0
+
+
+def disasm(options) -> int:
+    """Code to text."""
+    path = output_file("output", options.output)
+    from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
+    from sw.compiler.assembler import disassemble
+
+    code, instructions = code_of(options.program), []
+    for at in range(0, len(code), INSTRUCTION_BYTES):
+        try:
+            instructions.append(Instruction.decode(code[at:at + INSTRUCTION_BYTES]))
+        except IsaError as error:
+            raise UserError(f"{options.program}: instruction {at // INSTRUCTION_BYTES}: {error}") from None
+    text = disassemble(instructions)
+    if path:
+        write_bytes(path, text.encode())
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def code_of(name: str) -> bytes:
+    """The code of a program file or of raw code. Raises UserError for a damaged or truncated one."""
+    from gen.isa import INSTRUCTION_BYTES
+    from sw.compiler.program import MAGIC, Program, ProgramError
+
+    data = read_bytes("program", name)
+    if data.startswith(MAGIC.encode()[:8]):
+        try:
+            return Program.from_bytes(data).code()
+        except ProgramError as error:
+            raise UserError(f"program = {name!r}: {error}") from None
+    if not data or len(data) % INSTRUCTION_BYTES:
+        raise UserError(f"program = {name!r} has {len(data)} bytes, not a multiple of {INSTRUCTION_BYTES} (at least one instruction)")
+    return data
+
+
+def run(options) -> int:
+    """Run code on the RTL; print registers, or the cause and index with which the machine stopped."""
+    config, out = configuration(options), output_file("out", options.out)
+    code = code_of(options.program)
+    size, limit = integer("size", options.size, 1), integer("limit", options.limit, 1)
+    data = read_bytes("memory", options.memory) if options.memory else b""
+    if max(size, len(data)) + len(code) > 1 << 30:
+        raise UserError(f"size = {max(size, len(data))} is outside 1..{(1 << 30) - len(code)} bytes")
+    import numpy as np
+
+    from gen.isa import INSTRUCTION_BYTES
+    from gen.simulate import Job, Simulator
+
+    step = max(32, config.memory.bytes_per_cycle)
+    start = -(-max(size, len(data)) // step) * step
+    image = np.zeros(-(-(start + len(code)) // step) * step, np.uint8)
+    image[:len(data)] = np.frombuffer(data, np.uint8)
+    image[start:start + len(code)] = np.frombuffer(code, np.uint8)
+    with progress("simulating"):
+        outcome, = Simulator(config).run([Job(image, start, len(code) // INSTRUCTION_BYTES, (0, start), limit=limit)])
+    if outcome.error:
+        raise UserError(outcome.error)
+    if out:
+        write_bytes(out, outcome.result.tobytes())
+    for name, value in outcome.registers.items():
+        print(f"{name:<24}{value}")
+    return 0

@@ -1,0 +1,204 @@
+"""Instructions of one group, step by step. A step is one ExecGEMM with its LdLBUF_V and LdLBUF_H; before it come the loads of its data.
+
+The order is itself a valid serial execution, and a load comes only after the step that frees its slot: no queue can block for ever.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from gen.isa import INSTRUCTION_BYTES, Instruction, Output
+from gen.timing import interval
+from sw.compiler.layout import PARAMETER_WORDS
+from sw.compiler.plan import Plan, Role, Sizes
+from sw.compiler.steps import Slots, Step, steps_of
+from sw.compiler.tiling import Share, Tile
+from sw.compiler.tokens import Token, mask
+
+
+class Emitter:
+    """Emits a group's instructions. `addresses`: byte addresses of the regions in memory."""
+
+    def __init__(self, share: Share, plan: Plan, group: int, addresses: Mapping[str, int], sharers: int = 1):
+        self.share, self.plan, self.group, self.addresses = share, plan, group, addresses
+        self.config, self.gemm, self.depth = share.config, share.gemm, share.depth
+        self.pitch = Sizes(share, plan.rows, plan.chunk).pitch
+        self.steps = list(steps_of(share, plan))
+        tiles = [step.tile if step.last else None for step in self.steps]
+        self.a = Slots(self._places(plan.a), (step.a_key for step in self.steps), Token.A_FREE)
+        self.b = Slots(self._places(plan.b), (step.b_key for step in self.steps), Token.B_FREE)
+        self.p = Slots(self._places(plan.p), (step.p_key for step in self.steps), Token.P_FREE)
+        self.c = Slots(self._places(plan.c), (tile and (tile,) for tile in tiles), Token.C_FREE)
+        self.halves = Slots(range(2), (tile and (tile,) for tile in tiles), Token.O_FREE)
+        self.a_waves: dict[tuple, int] = {}     # wave up to which a chunk of A has been loaded
+        self.b_words: dict[tuple, int] = {}     # word of the stationary region up to which a chunk of B has been loaded
+        self.arrivals: dict[int, set[Token]] = {}               # step -> tokens by which its loads report
+        self.prepared: deque[list[Instruction]] = deque()       # loads of steps, not emitted yet
+        self.loads: deque[int] = deque()        # DmaIn emitted for each step to come
+        self.loaded = self.done = 0             # steps whose loads have been emitted; steps emitted
+        self.ahead = 0                          # DmaIn emitted for steps to come
+        self.go_step = self._warm_up(sharers)   # the array starts when this step's loads have arrived
+
+    def _places(self, role: Role) -> Iterable[tuple[int, int]]:
+        return (role.place(slot, self.config.buffers.slice_words) for slot in range(role.slots))
+
+    def _emit(self, name: str, wait: Iterable[Token | None] = (), signal: Iterable[Token | None] = (), **values: int) -> Instruction:
+        return Instruction(name, group=self.group, wait=mask(wait), signal=mask(signal), **values)
+
+    # Loads
+
+    def can_load(self) -> bool:
+        """Whether a step is left whose loads have not been emitted, and there are slots for them."""
+        return bool(self.prepared) or self._can_prepare()
+
+    def load(self) -> list[Instruction]:
+        """The loads of the next step that has none yet (often nothing is left to load)."""
+        if not self.prepared:
+            self._prepare()
+        instructions = self.prepared.popleft()
+        if self.loaded == self.go_step > 0:
+            last = instructions[-1].values
+            instructions[-1] = Instruction("DmaIn", **last | {"signal": last["signal"] | mask([Token.GO])})
+        self.loaded += 1
+        self.loads.append(len(instructions))
+        self.ahead += len(instructions)
+        return instructions
+
+    def _can_prepare(self) -> bool:
+        at = self.loaded + len(self.prepared)
+        if at == len(self.steps):
+            return False
+        step = self.steps[at]
+        return self.a.ready(step.a_key) and self.b.ready(step.b_key) and self.p.ready(step.p_key)
+
+    def _prepare(self):
+        """Make the next step's loads. DmaIn land in order, so the last one of each kind reports for all."""
+        at = self.loaded + len(self.prepared)
+        instructions: list[Instruction] = []
+        for report, load in ((Token.B_FULL, self._load_b), (Token.A_FULL, self._load_a), (Token.P_FULL, self._load_p)):
+            transfers = load(self.steps[at])
+            for transfer in transfers:
+                wait, last = transfer.pop("wait"), transfer is transfers[-1]
+                instructions.append(self._emit("DmaIn", [wait], [report if last else None], **transfer))
+            if transfers:
+                self.arrivals.setdefault(at, set()).add(report)
+        self.prepared.append(instructions)
+
+    def _warm_up(self, sharers: int) -> int:
+        """The step whose loads should have arrived before the array starts, so that it does not run dry; it then ends no later.
+
+        Looks at the steps whose data fits half of the slots; data arrives at one beat a cycle, shared by `sharers` groups.
+        """
+        arrived, busy, delay, arrivals = 0, 0, 0, []
+        fetch = INSTRUCTION_BYTES / self.config.memory.bytes_per_cycle
+        while self._can_prepare() and 2 * len(self.a.at) <= self.plan.a.slots and 2 * len(self.b.at) <= self.plan.b.slots:
+            self._prepare()
+            step, loads = self.steps[len(arrivals)], self.prepared[-1]
+            arrived += sharers * (sum(load.chunks * load.beats + 1 for load in loads) + (len(loads) + 3) * fetch)
+            arrivals.append(arrived if loads else 0)
+            delay = max(delay, arrived - busy)
+            busy += (step.stop - step.first) * interval(self.config, -(-step.tile.rows // self.share.mode(step.first, step.tile.width).parts))
+        return next((index for index, arrival in enumerate(arrivals) if arrival >= delay), 0)
+
+    def _load_a(self, step: Step) -> list[dict]:
+        """Rows of a chunk of A, block by block; the remainder lies at the end of memory but first in the chunk."""
+        depth, side, key = self.depth, self.config.array.side, step.a_key
+        wait = None if key in self.a.at else self.a.take(key)
+        start = self.a_waves.get(key, step.chunk)
+        if start >= step.stop:
+            return []
+        self.a_waves[key] = step.stop
+        index, address = self.a.at[key]
+        cuts = [start, 1, step.stop] if depth.remainder and start == 0 and step.stop > 1 else [start, step.stop]
+        transfers = []
+        for first, stop in zip(cuts, cuts[1:]):
+            word = depth.block(first) * self.share.padded_rows() + step.tile.row
+            transfers.append(dict(
+                wait=wait, memory=self.addresses["moving"] + word * side, slice=index,
+                address=address + (depth.position(first) - depth.position(step.chunk)) * self.pitch, chunks=depth.position(stop) - depth.position(first),
+                beats=self._beats(step.tile.rows), memory_stride=self.share.padded_rows() * side, buffer_stride=self.pitch))
+            wait = None
+        return transfers
+
+    def _load_b(self, step: Step) -> list[dict]:
+        key = step.b_key
+        wait = None if key in self.b.at else self.b.take(key)
+        origin = self._aligned(self._stationary_word(step.tile, step.chunk))
+        return self._stream("stationary", wait, self.b.at[key], origin, self.b_words.get(key, origin), self._stationary_word(step.tile, step.stop), key)
+
+    def _load_p(self, step: Step) -> list[dict]:
+        key = step.p_key
+        if key is None or key in self.p.at:
+            return []
+        word = step.tile.column_block * PARAMETER_WORDS
+        origin = self._aligned(word)
+        return self._stream("parameters", self.p.take(key), self.p.at[key], origin, origin, word + step.tile.width * PARAMETER_WORDS, None)
+
+    def _stream(self, region: str, wait: Token | None, place: tuple[int, int], origin: int, start: int, stop: int, key: tuple | None) -> list[dict]:
+        """Load words start..stop-1 of a contiguous region, rounded up to beats, into a slot whose first word is word `origin`."""
+        beats = self._beats(stop - start)
+        if beats <= 0:
+            return []
+        if key:
+            self.b_words[key] = start + beats * self.config.beat_words
+        return [dict(wait=wait, memory=self.addresses[region] + start * self.config.array.side, slice=place[0], address=place[1] + start - origin,
+                     chunks=1, beats=beats)]
+
+    def _beats(self, words: int) -> int:
+        return -(-words // self.config.beat_words)
+
+    def _aligned(self, word: int) -> int:
+        return word // self.config.beat_words * self.config.beat_words
+
+    def _stationary_word(self, tile: Tile, wave: int) -> int:
+        """First word of a wave's stationary tile in its region."""
+        return (tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)) * self.config.array.side
+
+    # Steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step has been emitted."""
+        return self.done == len(self.steps)
+
+    def step(self) -> list[Instruction]:
+        """The next step, whose loads have been emitted, and what stores its tile if it is the last one."""
+        index, step, gemm = self.done, self.steps[self.done], self.gemm
+        self.ahead -= self.loads.popleft()
+        self.done += 1
+        arrived, tile, waves = self.arrivals.pop(index, set()), step.tile, step.stop - step.first
+        mode = self.share.mode(step.first, tile.width)
+        skipped = self.depth.position(step.first) - self.depth.position(step.chunk)
+        full_a, full_b, full_p = (token if token in arrived else None for token in (Token.A_FULL, Token.B_FULL, Token.P_FULL))
+        (a_slice, a_address), (b_slice, b_address) = self.a.at[step.a_key], self.b.at[step.b_key]
+        free_o = self.halves.take((tile,)) if step.first == 0 else None
+        half = self.halves.at[(tile,)]
+        start = self._stationary_word(tile, step.first) - self._aligned(self._stationary_word(tile, step.chunk))
+        instructions = [
+            self._emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address + start, mode=mode, waves=waves,
+                       zero_point=gemm.b_zero_point, signed=gemm.b_dtype == "int8"),
+            self._emit("LdLBUF_H", [full_a], [self.a.leave(step.a_key, index)], slice=a_slice, address=a_address + skipped * self.pitch, mode=mode,
+                       rate=mode.parts.bit_length() - 1, rows=tile.rows, waves=waves, pitch=self.pitch,
+                       wave_stride=self.depth.depth(step.first) * self.pitch if waves > 1 else 0, zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8"),
+            self._emit("ExecGEMM", [free_o, Token.GO if index == 0 < self.go_step else None], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
+                       half=half, accumulate=step.first > 0),
+        ]
+        return instructions + self._store(index, step, full_p) if step.last else instructions
+
+    def _store(self, index: int, step: Step, full_p: Token | None) -> list[Instruction]:
+        gemm, tile, side, instructions = self.gemm, step.tile, self.config.array.side, []
+        if step.p_key is not None:
+            word, (index_p, address_p) = tile.column_block * PARAMETER_WORDS, self.p.at[step.p_key]
+            instructions.append(self._emit("LdScale", [full_p], [self.p.leave(step.p_key, index)], slice=index_p,
+                                           address=address_p + word - self._aligned(word), blocks=tile.width))
+        free_c, half = self.c.take((tile,)), self.halves.at[(tile,)]
+        c_slice, c_address = self.c.at[(tile,)]
+        pitch = self._beats(tile.rows) * self.config.beat_words * gemm.output_bytes
+        row_bytes, padded = gemm.output_bytes * side, self.share.padded_rows()
+        instructions.append(self._emit(
+            "StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index)], half=half, wide=self.share.stores_wide(tile.width),
+            rows=tile.rows, output=Output[gemm.output.upper()], parameters=gemm.parameters, relu=gemm.relu, zero_point=gemm.output_zero_point,
+            slice=c_slice, address=c_address, pitch=pitch))
+        instructions.append(self._emit(
+            "DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self.addresses["result"] + (tile.column_block * padded + tile.row) * row_bytes,
+            slice=c_slice, address=c_address, chunks=tile.width, beats=self._beats(pitch), memory_stride=padded * row_bytes, buffer_stride=pitch))
+        return instructions

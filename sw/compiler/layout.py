@@ -1,0 +1,100 @@
+"""Packing between numpy matrices and bytes in main memory (`rtl/README.md`, "Data in memory"). All byte arrays are flat and uint8."""
+
+import numpy as np
+
+from gen.config import Config, Unit
+from gen.isa import Mode
+
+INT32_BYTES = 4
+PARAMETER_WORDS = 8     # a column block's int32 biases and fp32 multipliers, byte plane by byte plane
+
+
+def blocks_of(config: Config, count: int) -> int:
+    """Blocks of `side` that cover `count` rows or columns."""
+    return -(-count // config.array.side)
+
+
+def padded_rows(config: Config, rows: int) -> int:
+    """Rows of a block in memory: padded so that every block starts at a beat."""
+    return -(-rows // config.beat_words) * config.beat_words
+
+
+def padded_bytes(config: Config, size: int) -> int:
+    """A size in bytes, padded to whole beats."""
+    beat = config.memory.bytes_per_cycle
+    return -(-size // beat) * beat
+
+
+def mode_of(config: Config, k_blocks: int, n_blocks: int) -> Mode:
+    """Mode of a wave whose stationary tile covers one or two blocks in each direction."""
+    if config.array.unit is Unit.FLEX:
+        return Mode((n_blocks < 2) | (k_blocks < 2) << 1)
+    return Mode.ISW if config.array.unit is Unit.QUAD else Mode.FW
+
+
+def pack_moving(config: Config, a: np.ndarray) -> np.ndarray:
+    """An M x K matrix of int8 or uint8, channel-blocked: [ceil(K/S)][padded rows][S]."""
+    side, (m, k) = config.array.side, a.shape
+    blocks = blocks_of(config, k)
+    image = np.zeros((padded_rows(config, m), blocks * side), np.uint8)
+    image[:m, :k] = a.astype(np.uint8)
+    return image.reshape(-1, blocks, side).transpose(1, 0, 2).reshape(-1)
+
+
+def unpack_moving(config: Config, data: np.ndarray, m: int, n: int, dtype=np.uint8) -> np.ndarray:
+    """The reverse of `pack_moving`; also reads 8-bit results, which have the same layout."""
+    side, blocks = config.array.side, blocks_of(config, n)
+    image = np.asarray(data, np.uint8)[:blocks * padded_rows(config, m) * side].reshape(blocks, -1, side)
+    return np.ascontiguousarray(image.transpose(1, 0, 2).reshape(-1, blocks * side)[:m, :n]).view(dtype)
+
+
+def pack_stationary(config: Config, b: np.ndarray, zero_point: int = 0) -> np.ndarray:
+    """A K x N matrix as its tiles in the order of use: n tile by n tile, the remainder of k (its tail) first, then k ascending.
+
+    A tile's row i holds one word for each distinct core tile. Rows and columns beyond the matrix hold the zero point. Ends at a whole beat.
+    """
+    side, (k, n), reach = config.array.side, b.shape, config.tile // config.array.side
+    k_blocks, n_blocks = blocks_of(config, k), blocks_of(config, n)
+    grid = np.full((k_blocks * side, n_blocks * side), zero_point, np.int16).astype(np.uint8)
+    grid[:k, :n] = b.astype(np.uint8)
+    grid = grid.reshape(k_blocks, side, n_blocks, side)
+    full = k // config.tile * reach
+
+    def tiles(columns: np.ndarray, width: int) -> np.ndarray:
+        """All n tiles of `width` blocks: [n tile][bytes]."""
+        parts = []
+        for part, depth in ((columns[full:], k_blocks - full), (columns[:full], reach)):
+            if part.size:
+                waves = part.reshape(-1, depth, side, part.shape[2] // width, width, side)      # wave, k block, i, n tile, n block, column
+                parts.append(waves.transpose(3, 0, 2, 1, 4, 5).reshape(part.shape[2] // width, -1))
+        return np.concatenate(parts, axis=1).reshape(-1)
+
+    whole = n_blocks // reach * reach
+    pieces = [tiles(columns, width) for columns, width in ((grid[:, :, :whole], reach), (grid[:, :, whole:], 1)) if columns.size]
+    image = np.concatenate(pieces)
+    return np.pad(image, (0, padded_bytes(config, image.size) - image.size))
+
+
+def stationary_bytes(config: Config, k: int, n: int) -> int:
+    """Bytes that `pack_stationary` returns."""
+    return padded_bytes(config, blocks_of(config, k) * blocks_of(config, n) * config.array.side**2)
+
+
+def pack_parameters(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
+    """Column parameters of LdScale: for each column block, word j holds byte j of every column's (int32 bias, fp32 multiplier)."""
+    side, n = config.array.side, len(bias)
+    records = np.zeros((blocks_of(config, n) * side, PARAMETER_WORDS), np.uint8)
+    records[:n, :4] = np.ascontiguousarray(bias, "<i4").view(np.uint8).reshape(n, 4)
+    records[:n, 4:] = np.ascontiguousarray(multiplier, "<f4").view(np.uint8).reshape(n, 4)
+    image = records.reshape(-1, side, PARAMETER_WORDS).transpose(0, 2, 1).reshape(-1)
+    return np.pad(image, (0, padded_bytes(config, image.size) - image.size))
+
+
+def unpack_result(config: Config, data: np.ndarray, m: int, n: int, output: str) -> np.ndarray:
+    """The M x N result: int32 from byte planes [ceil(N/S)][padded rows][4][S], or int8/uint8 in the layout of a moving operand."""
+    if output != "int32":
+        return unpack_moving(config, data, m, n, np.dtype(output))
+    side, blocks, rows = config.array.side, blocks_of(config, n), padded_rows(config, m)
+    planes = np.asarray(data, np.uint8)[:blocks * rows * INT32_BYTES * side].reshape(blocks, rows, INT32_BYTES, side)
+    values = np.ascontiguousarray(planes.transpose(1, 0, 3, 2)).view("<i4").reshape(rows, blocks * side)
+    return values[:m, :n].astype(np.int32)

@@ -1,0 +1,118 @@
+"""From a matrix product to a program: check, split over groups, plan, place in memory, emit."""
+
+from collections.abc import Iterator, Mapping
+
+from gen.config import Config
+from gen.isa import INSTRUCTION_BYTES, Instruction
+from sw.compiler.emit import Emitter
+from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, stationary_bytes
+from sw.compiler.plan import Plan, make_plan
+from sw.compiler.program import Program, Region
+from sw.compiler.tiling import CompileError, Gemm, Share, refuse_outside, shares
+
+ADDRESS_SPACE = 1 << 32
+
+
+def compile_gemm(
+    config: Config, m: int, n: int, k: int, *, a_dtype: str = "int8", b_dtype: str = "int8", a_zero_point: int = 0, b_zero_point: int = 0,
+    output: str = "int32", parameters: bool = False, relu: bool = False, output_zero_point: int = 0,
+    base: int = 0, addresses: Mapping[str, int] | None = None,
+) -> Program:
+    """Compile C = (A - a_zero_point) x (B - b_zero_point) for a machine; A is m x k, B is k x n.
+
+    `parameters`: a bias for each column is added (always so, with a multiplier, for output int8 and uint8, requantised as ONNX QLinear
+    defines it). Regions of memory lie one behind the other from byte `base`, but for those that `addresses` places ("moving", "stationary",
+    "parameters", "result", "program"), for instance to let one product read what another has written: 8-bit results have the layout of a
+    moving operand. Several groups share the rows and the n tiles; splitting k, with a sum at the end, is left to the caller.
+
+    Raises CompileError, one line, for what the machine or the 32-bit address space cannot hold.
+    """
+    gemm = Gemm(m=m, n=n, k=k, a_dtype=a_dtype, b_dtype=b_dtype, a_zero_point=a_zero_point, b_zero_point=b_zero_point, output=output,
+                parameters=parameters, relu=relu, output_zero_point=output_zero_point)
+    addresses = addresses or {}
+    regions = place(config, gemm, base, addresses)
+    by_rows, plans = partition(config, gemm)
+    starts = {name: region.address for name, region in regions.items()}
+    emitters = [Emitter(share, plan, group, starts, len(plans)) for group, (share, plan) in enumerate(plans)]
+    instructions = (*interleave(config, emitters), Instruction("End"))
+
+    burst = config.fetch_instructions * INSTRUCTION_BYTES       # a fetch reads whole bursts
+    size = -(-len(instructions) * INSTRUCTION_BYTES // burst) * burst
+    regions |= place_region(regions, "program", size, base, addresses.get("program"), max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
+    memory = max(address + size for address, size in regions.values())
+    plan = {"by_rows": by_rows, "cycles": max(plan.cycles for _, plan in plans), "groups": [
+        {"rows": [share.row, share.row_stop], "n_tiles": [share.tile, share.tile_stop]} | plan.to_dict() for share, plan in plans]}
+    return Program(config, gemm, instructions, regions, memory, plan)
+
+
+def place(config: Config, gemm: Gemm, base: int, addresses: Mapping[str, int]) -> dict[str, Region]:
+    """Regions of the operands and the result, each at a whole beat."""
+    side, rows = config.array.side, padded_rows(config, gemm.m)
+    sizes = {
+        "moving": blocks_of(config, gemm.k) * rows * side,
+        "stationary": stationary_bytes(config, gemm.k, gemm.n),
+        "parameters": padded_bytes(config, blocks_of(config, gemm.n) * PARAMETER_WORDS * side) if gemm.parameters else 0,
+        "result": blocks_of(config, gemm.n) * rows * gemm.output_bytes * side,
+    }
+    sizes = {name: size for name, size in sizes.items() if size}
+    for name in addresses:
+        if name not in (*sizes, "program"):
+            raise CompileError(f"addresses.{name} is not a region; known: {', '.join(sizes)}, program")
+    refuse_outside("base", base, 0, ADDRESS_SPACE - 1)
+    regions: dict[str, Region] = {}
+    for name in sorted(sizes, key=lambda name: name not in addresses):      # fixed ones first
+        regions |= place_region(regions, name, sizes[name], base, addresses.get(name), config.memory.bytes_per_cycle)
+    return regions
+
+
+def place_region(regions: Mapping[str, Region], name: str, size: int, base: int, address: int | None, align: int) -> dict[str, Region]:
+    """One more region, at `address` or behind `base` and all others. Raises CompileError where it does not fit or overlaps another."""
+    if address is None:
+        end = max([base, *(region.address + region.bytes for region in regions.values())])
+        address = -(-end // align) * align
+    else:
+        refuse_outside(f"addresses.{name}", address, 0, ADDRESS_SPACE - 1)
+    if address % align:
+        raise CompileError(f"addresses.{name} = {address} must be a multiple of {align} bytes")
+    if address + size > ADDRESS_SPACE:
+        raise CompileError(f"{name} = {size} bytes from byte {address} is outside 0..{max(0, ADDRESS_SPACE - address)} bytes (32-bit address space)")
+    for other, region in regions.items():
+        if address < region.address + region.bytes and region.address < address + size:
+            raise CompileError(f"addresses.{name} = {address}..{address + size - 1} overlaps {other} at {region.address}..{region.address + region.bytes - 1}")
+    return {name: Region(address, size)}
+
+
+def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]]:
+    """The split over the groups with the fewest estimated cycles, then the least traffic."""
+    best, choice = None, (1, [])
+    for bit in range(config.array.groups.bit_length()):
+        parts, known = shares(config, gemm, 1 << bit), {}
+        for share in parts:
+            shape = (share.rows, share.n_tiles, share.width(share.tile_stop - 1))
+            if shape not in known:
+                known[shape] = make_plan(share, len(parts))
+        plans = [(share, known[share.rows, share.n_tiles, share.width(share.tile_stop - 1)]) for share in parts]
+        cost = max(plan.cycles for _, plan in plans), sum(plan.memory for _, plan in plans)
+        if best is None or cost <= best:
+            best, choice = cost, (1 << bit, plans)
+    return choice
+
+
+def interleave(config: Config, emitters: list[Emitter]) -> Iterator[Instruction]:
+    """One stream for all groups, step by step. Loads run ahead by no more than the queue of DMA_IN holds, or its filling up would hold back the
+    instructions behind them."""
+    budget = max(1, (config.control.queue_depth - 2) // len(emitters))
+    starting = list(emitters)
+    while starting:
+        for emitter in starting:
+            yield from emitter.load()
+        starting = [emitter for emitter in starting if emitter.loaded <= emitter.go_step]
+    running = emitters
+    while running:
+        for emitter in running:
+            if emitter.loaded == emitter.done:
+                yield from emitter.load()
+            while emitter.ahead < budget and emitter.can_load():
+                yield from emitter.load()
+            yield from emitter.step()
+        running = [emitter for emitter in running if not emitter.finished]

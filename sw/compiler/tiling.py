@@ -1,0 +1,219 @@
+"""The tiling of a matrix product: waves along k, tiles along n and m, and the share of them that one group computes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from gen.config import Config, Unit
+from gen.isa import Mode
+from gen.timing import interval
+from sw.compiler.layout import INT32_BYTES, blocks_of, mode_of, padded_rows
+
+OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
+OUTPUTS = ("int32", "int8", "uint8")
+LARGEST = (1 << 31) - 1
+
+
+class CompileError(ValueError):
+    """A product that cannot be compiled for a machine; the text is one line naming field, value and range."""
+
+
+def refuse_outside(name: str, value: int, low: int, high: int, unit: str = ""):
+    """Raise CompileError unless `value` is an integer in low..high."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise CompileError(f"{name} = {value!r} must be an integer in {low}..{high}{unit}")
+    if not low <= value <= high:
+        raise CompileError(f"{name} = {value} is outside {low}..{high}{unit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gemm:
+    """What a program computes: (A - a_zero_point) x (B - b_zero_point), plus bias and scaling where asked for.
+
+    A is m x k, B is k x n. Output int8 or uint8 always uses column parameters (bias and multiplier); relu clips at zero, or at the
+    output's zero point. Raises CompileError for a value out of range.
+    """
+
+    m: int
+    n: int
+    k: int
+    a_dtype: str = "int8"
+    b_dtype: str = "int8"
+    a_zero_point: int = 0
+    b_zero_point: int = 0
+    output: str = "int32"
+    parameters: bool = False
+    relu: bool = False
+    output_zero_point: int = 0
+
+    def __post_init__(self):
+        for name in ("m", "n", "k"):
+            refuse_outside(name, getattr(self, name), 1, LARGEST)
+        for operand in ("a", "b"):
+            dtype = getattr(self, f"{operand}_dtype")
+            if dtype not in OPERANDS:
+                raise CompileError(f"{operand}_dtype = {dtype!r} is none of {', '.join(OPERANDS)}")
+            refuse_outside(f"{operand}_zero_point", getattr(self, f"{operand}_zero_point"), *OPERANDS[dtype], f" ({dtype})")
+        if self.output not in OUTPUTS:
+            raise CompileError(f"output = {self.output!r} is none of {', '.join(OUTPUTS)}")
+        refuse_outside("output_zero_point", self.output_zero_point, *OPERANDS.get(self.output, (0, 0)), f" ({self.output})")
+        if self.output != "int32":
+            object.__setattr__(self, "parameters", True)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of one result."""
+        return INT32_BYTES if self.output == "int32" else 1
+
+    def to_dict(self) -> dict:
+        """Plain values by field name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The waves along k in the order of use: the remainder (the tail of k) first, then ascending."""
+
+    config: Config
+    k: int
+
+    @cached_property
+    def reach(self) -> int:
+        """Channel blocks of a full wave."""
+        return self.config.tile // self.config.array.side
+
+    @cached_property
+    def blocks(self) -> int:
+        """Channel blocks of all waves."""
+        return blocks_of(self.config, self.k)
+
+    @cached_property
+    def remainder(self) -> int:
+        """Channel blocks of the remainder wave, 0 without one."""
+        return self.blocks - self.k // self.config.tile * self.reach
+
+    @cached_property
+    def waves(self) -> int:
+        """Waves of one output tile."""
+        return self.k // self.config.tile + (self.remainder > 0)
+
+    def position(self, wave: int) -> int:
+        """Blocks that waves before `wave` take up."""
+        return wave * self.reach if not self.remainder or not wave else self.remainder + (wave - 1) * self.reach
+
+    def block(self, wave: int) -> int:
+        """First channel block of a wave in memory."""
+        if not self.remainder:
+            return wave * self.reach
+        return (wave - 1) * self.reach if wave else self.blocks - self.remainder
+
+    def depth(self, wave: int) -> int:
+        """Channel blocks of a wave."""
+        return self.remainder if self.remainder and not wave else self.reach
+
+    def runs(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Split waves first..stop-1 where the mode changes."""
+        if first == 0 and stop > 1 and self.depth(0) != self.depth(1):
+            yield 0, 1
+            first = 1
+        yield first, stop
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An output tile: its index along m and n, its rows, and its first column block and their number."""
+
+    m_index: int
+    n_index: int
+    row: int
+    rows: int
+    column_block: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a product that one group computes: rows row..row_stop-1 and n tiles tile..tile_stop-1."""
+
+    config: Config
+    gemm: Gemm
+    row: int
+    row_stop: int
+    tile: int
+    tile_stop: int
+
+    @cached_property
+    def depth(self) -> Depth:
+        """Its waves along k."""
+        return Depth(self.config, self.gemm.k)
+
+    @property
+    def rows(self) -> int:
+        """Its rows of A."""
+        return self.row_stop - self.row
+
+    @property
+    def n_tiles(self) -> int:
+        """Its tiles along n."""
+        return self.tile_stop - self.tile
+
+    def width(self, n_index: int) -> int:
+        """Column blocks of n tile `n_index` (counted over the whole product)."""
+        reach = self.depth.reach
+        return min(reach, blocks_of(self.config, self.gemm.n) - n_index * reach)
+
+    @property
+    def widest(self) -> int:
+        """Column blocks of its widest n tile."""
+        return self.width(self.tile)
+
+    @property
+    def column_blocks(self) -> int:
+        """Column blocks of all its n tiles."""
+        return (self.n_tiles - 1) * self.depth.reach + self.width(self.tile_stop - 1)
+
+    def mode(self, wave: int, width: int) -> Mode:
+        """Mode of a wave on an n tile of `width` blocks."""
+        return mode_of(self.config, self.depth.depth(wave), width)
+
+    @cached_property
+    def modes(self) -> set[Mode]:
+        """All modes in use."""
+        return {self.mode(wave, width) for wave in {0, self.depth.waves - 1} for width in {self.widest, self.width(self.tile_stop - 1)}}
+
+    def row_limit(self) -> int:
+        """Rows that fit the output buffers and half of a moving buffer, so that loads run ahead of the array."""
+        config = self.config
+        stored = min(config.wide_rows if self.stores_wide(width) else config.narrow_rows for width in {self.widest, self.width(self.tile_stop - 1)})
+        streamed = max(config.moving_capacity // 2, min(config.array.side, config.moving_capacity)) * min(mode.parts for mode in self.modes)
+        return min(stored, streamed)
+
+    def stores_wide(self, width: int) -> bool:
+        """Whether every column pair holds all rows of a tile of `width` blocks."""
+        return self.config.array.unit is Unit.SINGLE or width > 1
+
+    def array_cycles(self, rows: int, width: int) -> int:
+        """Cycles in which an output tile occupies the array."""
+        depth = self.depth
+        kinds = [(0, 1), (depth.waves - 1, depth.waves - 1)]
+        return sum(count * interval(self.config, -(-rows // self.mode(wave, width).parts)) for wave, count in kinds if count)
+
+    def store_cycles(self, rows: int, width: int) -> int:
+        """Issue cycles of an output tile's StLBUF."""
+        return rows * width * (self.config.array.side // self.config.buffers.store_lanes)
+
+    def padded_rows(self) -> int:
+        """Rows of one block of A, and of the result, in memory."""
+        return padded_rows(self.config, self.gemm.m)
+
+
+def shares(config: Config, gemm: Gemm, by_rows: int) -> list[Share]:
+    """Split a product over the groups: `by_rows` parts of the rows times parts of the n tiles. Groups without work are left out."""
+    by_tiles = config.array.groups // by_rows
+    align = config.beat_words
+    rows = -(-(-(-gemm.m // by_rows)) // align) * align
+    reach = config.tile // config.array.side
+    n_tiles = -(-blocks_of(config, gemm.n) // reach)
+    tiles = -(-n_tiles // by_tiles)
+    return [Share(config, gemm, row, min(gemm.m, row + rows), tile, min(n_tiles, tile + tiles))
+            for row in range(0, gemm.m, rows) for tile in range(0, n_tiles, tiles)]

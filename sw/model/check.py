@@ -1,0 +1,67 @@
+"""What the dispatcher refuses, and the error a model raises for a program that the machine would stop."""
+
+from collections.abc import Callable
+
+from gen.config import Config
+from gen.config import Unit as Kind
+from gen.isa import BY_CODE, OPCODES, VERSION, Cause, Instruction, Mode, layout
+
+_RANGES = {name: tuple((item.name, item.bottom, item.top) for item, _ in layout(name)) for name in OPCODES}
+_PARTS = tuple(mode.parts for mode in Mode)
+_SLICED = frozenset(name for name, op in OPCODES.items() if any(item.name == "slice" for item in op.fields))
+
+
+class ModelError(Exception):
+    """The machine would stop here: `cause` as its register would say, `index` of the instruction in the program."""
+
+    def __init__(self, cause: Cause, index: int, text: str = ""):
+        super().__init__(f"stops with {cause.name} at instruction {index}" + (f": {text}" if text else ""))
+        self.cause = cause
+        self.index = index
+
+
+def streamed(mode: int, rows: int) -> int:
+    """Steps in which a wave of `rows` rows runs through the array."""
+    return -(-rows // _PARTS[mode])
+
+
+def legal_modes(config: Config) -> tuple[Mode, ...]:
+    """Modes that the unit of a machine can run."""
+    return {Kind.FLEX: tuple(Mode), Kind.QUAD: (Mode.ISW,), Kind.SINGLE: (Mode.FW,)}[config.array.unit]
+
+
+def check(config: Config, instruction: Instruction) -> Cause | None:
+    """The dispatcher's check of one instruction: why the machine stops, or None."""
+    return checker(config)(instruction)
+
+
+def checker(config: Config) -> Callable[[Instruction], Cause | None]:
+    """`check` for many instructions of one machine."""
+    groups, slices, capacity, modes = config.array.groups, config.buffers.slices, config.moving_capacity, frozenset(legal_modes(config))
+    tile_rows = (config.narrow_rows, config.wide_rows)
+
+    def run(instruction: Instruction) -> Cause | None:
+        name, values = instruction.name, instruction.values
+        op = BY_CODE.get(values["opcode"])
+        if op is None or op.name != name:
+            return Cause.OPCODE
+        if values["version"] != VERSION:
+            return Cause.VERSION
+        for key, low, high in _RANGES[name]:
+            if not low <= values[key] <= high:
+                return Cause.FIELD
+        if values["group"] >= groups or (name in _SLICED and values["slice"] >= slices):
+            return Cause.FIELD
+        mode = values.get("mode")
+        if mode is not None:
+            if mode not in modes or (name == "LdLBUF_H" and 1 << values["rate"] > _PARTS[mode]):
+                return Cause.FIELD
+            if name != "LdLBUF_V" and streamed(mode, values["rows"]) > capacity:
+                return Cause.FIELD
+            if name == "ExecGEMM" and values["rows"] > tile_rows[not mode & 1]:
+                return Cause.FIELD
+        if name == "StLBUF" and values["rows"] > tile_rows[values["wide"]]:
+            return Cause.FIELD
+        return None
+
+    return run

@@ -1,0 +1,117 @@
+"""The units of a group as recurrences over their decisions (events as in rtl/README.md): what all share, and STORE.
+
+A unit works ahead of the clock as far as its inputs are known. Between one sender and one receiver an input is a queue of cycles:
+instructions from the dispatcher, tiles ready for EXECUTE, words given back to a loader. Only tokens are looked at on the clock.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gen.isa import Instruction, Output, Unit
+from gen.timing import SCALE_LATENCY, STORE_LATENCY
+from sw.model.kernel import DECIDE, Tokens
+
+if TYPE_CHECKING:
+    from sw.model.cycles import Machine
+
+
+class InOrder:
+    """A unit with its queue: finds the cycle of the next start, waits for tokens, decides."""
+
+    def __init__(self, machine: "Machine", unit: Unit, group: int):
+        self.machine, self.kernel, self.unit, self.group = machine, machine.kernel, unit, group
+        self.queue: deque[tuple[int, Instruction, int]] = deque()   # index, instruction, cycle from which the head is visible
+        self.credits = deque([-1] * machine.config.control.queue_depth)  # cycles in which the queue's places came free
+        self.free_at: int | None = 0    # earliest next start, None while that is unknown
+        self.trying = False             # an attempt is on the heap, or tokens are missing
+        self.ticket = 0                 # makes attempts stale once one has decided
+        self.busy = 0                   # issue cycles
+
+    def tokens(self, instruction: Instruction) -> Tokens:
+        """Those of the instruction's group."""
+        return self.machine.tokens[instruction.values["group"]]
+
+    def push(self, index: int, instruction: Instruction, visible: int):
+        """The dispatcher's push; the entry is visible in cycle `visible`."""
+        self.queue.append((index, instruction, visible))
+        self.pump()
+
+    def pop(self, time: int) -> tuple[int, Instruction]:
+        """Take the head in cycle `time`."""
+        index, instruction, _ = self.queue.popleft()
+        self.credits.append(time)
+        return index, instruction
+
+    def earliest(self) -> int | None:
+        """First cycle in which the queue's head could start, tokens apart; None if that is not known yet."""
+        return None if self.free_at is None or not self.queue else max(self.free_at, self.queue[0][2])
+
+    def pump(self):
+        """Go as far as the known inputs allow."""
+        while not self.trying:
+            time = self.earliest()
+            if time is None:
+                return
+            if self.queue[0][1].values["wait"]:
+                self.trying = True
+                self.kernel.at(time, DECIDE, self.attempt, self.ticket)
+                return
+            self.begin(time)
+
+    def attempt(self, ticket: int):
+        """Look for the head's tokens in the present cycle."""
+        if ticket != self.ticket:
+            return
+        index, instruction, _ = self.queue[0]
+        mask, tokens = instruction.values["wait"], self.tokens(instruction)
+        if not tokens.ready(mask):
+            tokens.waiters[self] = mask
+            return
+        tokens.waiters.pop(self, None)
+        tokens.take(mask, index)
+        self.ticket += 1
+        self.trying = False
+        self.begin(self.kernel.now)
+        self.pump()
+
+    def begin(self, time: int):
+        """Decide in cycle `time`."""
+        index, instruction = self.pop(time)
+        self.decide(index, instruction, time)
+        self.machine.dispatcher.pump()
+
+    def decide(self, index: int, instruction: Instruction, time: int):
+        """Start an instruction with the decision in cycle `time`."""
+        raise NotImplementedError
+
+    def finish(self, index: int, instruction: Instruction, start: int, visible: int):
+        """The instruction's tokens are visible in cycle `visible`."""
+        if instruction.values["signal"]:
+            self.tokens(instruction).signal(instruction.values["signal"], visible, index)
+        self.machine.dispatcher.finished(visible)
+        if self.machine.timeline is not None:
+            self.machine.timeline.append((self.unit, self.group, index, start, visible))
+
+    def waiting(self) -> int | None:
+        """Index of an instruction that has left the queue and is not finished."""
+        return None
+
+
+class Store(InOrder):
+    """STORE: one instruction after the other."""
+
+    def __init__(self, machine: "Machine", group: int):
+        super().__init__(machine, Unit.STORE, group)
+        self.words = 0
+
+    def decide(self, index: int, instruction: Instruction, time: int):
+        config, values = self.machine.config, instruction.values
+        if instruction.name == "LdScale":
+            issue, latency = 8 * values["blocks"], SCALE_LATENCY
+        else:
+            blocks = 2 if values["wide"] and config.column_pairs == 2 else 1
+            issue, latency = values["rows"] * blocks * (config.array.side // config.buffers.store_lanes), STORE_LATENCY
+            self.words += values["rows"] * blocks * (4 if values["output"] == Output.INT32 else 1)
+        self.busy += issue
+        self.free_at = time + issue + latency + 1
+        self.finish(index, instruction, time, self.free_at)

@@ -1,0 +1,105 @@
+"""One call for a matrix product on any engine, with the same report."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gen.config import Config
+from sw.golden.gemm import OPERANDS
+from sw.golden.gemm import gemm as golden
+from sw.runtime import report
+from sw.runtime.errors import UserError
+from sw.runtime.report import Report
+
+ENGINES = ("rtl", "model", "golden")
+MEMORY = 1 << 32   # bytes that an address of 32 bits reaches
+
+
+def gemm(config: Config, a: np.ndarray, b: np.ndarray, *, engine: str = "rtl", a_zero_point: int = 0, b_zero_point: int = 0,
+         progress: Callable[[str], None] | None = None) -> Report:
+    """(a - a_zero_point) @ (b - b_zero_point), modulo 2^32, on an engine: "rtl", "model" or "golden".
+
+    Raises UserError for operands that are not (M, K) and (K, N) of int8 or uint8, MachineError if the machine stops on the way.
+    """
+    return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, progress=progress)[0]
+
+
+def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, engine: str = "rtl", a_zero_point: int = 0, b_zero_point: int = 0,
+          progress: Callable[[str], None] | None = None) -> list[Report]:
+    """The same for many products; on the RTL they share one simulator process."""
+    from sw.compiler.lower import compile_gemm
+    from sw.compiler.tiling import CompileError
+    from sw.model import predict
+    from sw.runtime import engines
+
+    if engine not in ENGINES:
+        raise UserError(f"engine = {engine!r} is none of {', '.join(ENGINES)}")
+    tell = progress or (lambda text: None)
+    programs = []
+    for a, b in pairs:
+        check_operands(config, a, b)
+        tell(f"compiling program {len(programs) + 1} of {len(pairs)}")
+        try:
+            programs.append(compile_gemm(config, a.shape[0], b.shape[1], a.shape[1], a_dtype=str(a.dtype), b_dtype=str(b.dtype),
+                                         a_zero_point=a_zero_point, b_zero_point=b_zero_point))
+        except CompileError as error:
+            raise UserError(str(error)) from None
+    wanted = [golden(a, b, a_zero_point=a_zero_point, b_zero_point=b_zero_point) for a, b in pairs]
+    if engine == "golden":
+        tell("predicting")
+        predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
+        runs = [engines.Run(value, prediction.counters, prediction) for value, prediction in zip(wanted, predictions)]
+    else:
+        images = [program.image(a=a, b=b) for program, (a, b) in zip(programs, pairs)]
+        runs = engines.run(config, programs, images, engine=engine, progress=progress)
+    return [_report(config, engine, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
+
+
+def _report(config: Config, engine: str, a: np.ndarray, b: np.ndarray, wanted: np.ndarray, run) -> Report:
+    from sw.model.energy import energy
+
+    (m, k), n = a.shape, b.shape[1]
+    macs, counters, predicted = m * n * k, run.counters, run.prediction.cycles
+    cycles = None if engine == "golden" else counters["cycles"]
+    exact = bool(np.array_equal(run.result, wanted))
+    wrong = () if exact else (f"result differs from the golden model in {np.count_nonzero(run.result != wanted)} of {m * n} values",)
+    return Report(
+        m=m, n=n, k=k, config=config.name, organisation=config.organisation,
+        dtype=str(a.dtype) if a.dtype == b.dtype else f"{a.dtype} x {b.dtype}", engine=engine, exact=exact, cycles=cycles, model_cycles=predicted,
+        array_cycles=counters["array_cycles"], macs=macs, utilization=macs / (config.pes * (cycles or predicted)),
+        waves=report.waves(config, counters), traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
+        stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches)
+
+
+def check_operands(config: Config, a: np.ndarray, b: np.ndarray):
+    """Raises UserError for operands that cannot be multiplied."""
+    for name, value in (("a", a), ("b", b)):
+        if value.dtype not in OPERANDS:
+            raise UserError(f"{name} has type {value.dtype}, allowed: int8, uint8")
+        if value.ndim != 2:
+            raise UserError(f"{name} has {value.ndim} dimensions, a matrix has 2")
+        if not value.size:
+            raise UserError(f"{name} has shape {value.shape}, each size must be at least 1")
+    if a.shape[1] != b.shape[0]:
+        raise UserError(f"K = {a.shape[1]} columns of a differ from the {b.shape[0]} rows of b")
+    check_sizes(config, a.shape[0], b.shape[1], a.shape[1])
+
+
+def check_sizes(config: Config, m: int, n: int, k: int):
+    """Raises UserError for a product whose operands and result cannot lie in memory, naming the largest size and its limit."""
+    side = config.array.side
+    m_, n_, k_ = (-(-value // side) * side for value in (m, n, k))
+    if m_ * k_ + k_ * n_ + 4 * m_ * n_ <= MEMORY:
+        return
+    largest = max((k, "K"), (m, "M"), (n, "N"))[1]
+    rest = {"K": (MEMORY - 4 * m_ * n_) // (m_ + n_), "M": (MEMORY - k_ * n_) // (k_ + 4 * n_), "N": (MEMORY - m_ * k_) // (k_ + 4 * m_)}[largest]
+    limit = rest // side * side
+    others = ", ".join(f"{name} = {value}" for name, value in (("M", m), ("N", n), ("K", k)) if name != largest)
+    allowed = f"1..{limit}" if limit >= 1 else "every range"
+    raise UserError(f"{largest} = {dict(M=m, N=n, K=k)[largest]} is outside {allowed} with {others}: memory has {MEMORY} bytes")
+
+
+def random_operands(m: int, n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reproducible int8 operands over the whole range."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(-128, 128, (m, k), np.int8), generator.integers(-128, 128, (k, n), np.int8)

@@ -1,0 +1,93 @@
+"""The report of a GEMM: the same fields whatever engine ran it."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from gen.config import Config
+from gen.isa import Mode, Stall
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a GEMM gave and cost. Counts of several groups are added up; `stalls` therefore add up to groups x cycles.
+
+    `exact`: the result equals the golden model's. `cycles` is None for the golden engine, which has none; `utilization` is
+    macs / (PEs x cycles), with the predicted cycles where there are no others.
+    """
+
+    m: int
+    n: int
+    k: int
+    config: str
+    organisation: str
+    dtype: str
+    engine: str
+    exact: bool
+    cycles: int | None
+    model_cycles: int
+    array_cycles: int
+    macs: int
+    utilization: float
+    waves: dict[str, int]
+    traffic: dict[str, int]
+    energy_pj: float
+    stalls: dict[str, int]
+    result: np.ndarray = dataclasses.field(repr=False, compare=False)
+    mismatches: tuple[str, ...] = ()   # what differs from the golden model and from the prediction, a line each
+
+    def to_dict(self) -> dict:
+        """The fields of the JSON contract."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in ("result", "mismatches")}
+
+    def to_json(self) -> str:
+        """The JSON contract as text."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_text(self) -> str:
+        """A page for people."""
+        cycles = self.model_cycles if self.cycles is None else self.cycles
+        total = sum(self.stalls.values()) or 1
+        used = {name: count for name, count in self.waves.items() if count}
+        stalls = sorted(((count, name) for name, count in self.stalls.items() if count), reverse=True)
+        lines = [
+            ("GEMM", f"{self.m} x {self.k} by {self.k} x {self.n}, {self.dtype}, {self.macs:,} MACs"),
+            ("machine", f"{self.config}, {self.organisation}, engine {self.engine}"),
+            ("result", "equal to the golden model" if self.exact else "DIFFERS from the golden model"),
+            ("cycles", f"{cycles:,}" + (" (predicted)" if self.cycles is None else f", predicted {self.model_cycles:,}")
+             + f", array {self.array_cycles:,}"),
+            ("utilization", f"{self.utilization:.1%}"),
+            ("waves", ", ".join(f"{name} {count:,}" for name, count in used.items()) or "none"),
+            ("array time", ", ".join(f"{name} {count / total:.1%}" for count, name in stalls)),
+            *((name.replace("_", " "), f"{count:,}") for name, count in self.traffic.items()),
+            ("energy", f"{self.energy_pj / 1e6:,.3f} uJ"),
+        ]
+        return "\n".join(f"{name:<28}{value}" for name, value in lines) + "\n"
+
+
+def waves(config: Config, counters: dict[str, int]) -> dict[str, int]:
+    """Waves of each mode, all groups together."""
+    return {mode.name: _sum(config, counters, f"waves_{mode.name.lower()}") for mode in Mode}
+
+
+def stalls(config: Config, counters: dict[str, int]) -> dict[str, int]:
+    """Cycles of each cause, all groups together."""
+    return {cause.name.lower(): _sum(config, counters, f"stall_{cause.name.lower()}") for cause in Stall}
+
+
+def traffic(config: Config, counters: dict[str, int]) -> dict[str, int]:
+    """Bytes moved; reads from main memory include the instructions."""
+    beat, word = config.memory.bytes_per_cycle, config.array.side
+    return {
+        "dram_read_bytes": (counters["dram_read_beats"] + counters["fetch_beats"]) * beat,
+        "dram_write_bytes": counters["dram_write_beats"] * beat,
+        "gbuf_to_lbuf_moving_bytes": _sum(config, counters, "moving_words") * word,
+        "gbuf_to_lbuf_stationary_bytes": _sum(config, counters, "stationary_words") * word,
+        "gbuf_store_bytes": _sum(config, counters, "stored_words") * word,
+    }
+
+
+def _sum(config: Config, counters: dict[str, int], name: str) -> int:
+    return sum(counters[f"g{group}_{name}"] for group in range(config.array.groups))

@@ -1,0 +1,1 @@
+"""What the machine is shown with: small real models and their data."""

@@ -1,0 +1,1 @@
+"""Every test: unit tests, formal specifications, system benches and the bench library."""

@@ -1,0 +1,1 @@
+"""Bench library: drivers, monitors, checkers."""

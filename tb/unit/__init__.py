@@ -1,0 +1,1 @@
+"""Unit tests of single components, in the Python simulator."""

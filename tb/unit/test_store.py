@@ -1,0 +1,283 @@
+"""Store: decision, reads, tokens to the cycle, and every word, against an independent model; tiny machines of every kind."""
+
+import dataclasses
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gen.config import Array, Buffers, Config, Memory, Unit
+from gen.isa import Instruction, Output
+from gen.timing import SCALE_LATENCY, STORE_LATENCY
+from rtl.vector.store import Store
+from tb.unit.test_requantise import reference, wrapped
+
+ONE = 0x3F80_0000
+
+
+def machine(side: int, lanes: int, unit: Unit) -> Config:
+    return Config(
+        name="test",
+        array=Array(side=side, unit=unit),
+        buffers=Buffers(moving_words=64, accumulator_words=4, slice_words=256, store_lanes=lanes),
+        memory=Memory(bytes_per_cycle=max(4, side)),
+    )
+
+
+@dataclasses.dataclass
+class Trace:
+    """What the unit did, by cycle."""
+
+    decisions: list[int] = dataclasses.field(default_factory=list)
+    issues: list[int] = dataclasses.field(default_factory=list)
+    reads: list[tuple] = dataclasses.field(default_factory=list)         # cycle, half, pair, bank, word
+    scale_reads: list[tuple] = dataclasses.field(default_factory=list)   # cycle, slice, address
+    writes: list[tuple] = dataclasses.field(default_factory=list)        # cycle, slice, address, bytes
+    signals: list[tuple] = dataclasses.field(default_factory=list)       # cycle, mask, group
+    takes: list[tuple] = dataclasses.field(default_factory=list)         # cycle, mask, group
+    busy: list[int] = dataclasses.field(default_factory=list)
+    waiting: list[tuple] = dataclasses.field(default_factory=list)       # cycle, index
+
+
+def simulate(config: Config, program: list[Instruction], accumulators: dict, memory: dict,
+             ready_from: list[int], arrive: list[int], cycles: int) -> Trace:
+    """Run a program; instruction i is at the head from `arrive[i]`, its tokens are positive from `ready_from[i]`."""
+    dut, trace, side = Store(config), Trace(), config.array.side
+
+    async def bench(ctx):
+        position = 0
+        sums: list[tuple | None] = [None] * 2     # reads under way
+        words: list[tuple | None] = [None] * 3
+        for cycle in range(cycles):
+            valid = position < len(program) and cycle >= arrive[position]
+            ctx.set(dut.instruction.valid, valid)
+            ctx.set(dut.tokens.ready, valid and cycle >= ready_from[position])
+            if valid:
+                ctx.set(dut.instruction.payload.index, 100 + position)
+                bits = int.from_bytes(program[position].encode(), "little")
+                ctx.set(dut.instruction.payload.bits, bits & ((1 << len(dut.instruction.payload.bits)) - 1))
+            read = sums.pop(0)
+            for column in range(side):     # nothing read: rubbish
+                ctx.set(dut.accumulators.data[column], accumulators[read][column] & 0xFFFF_FFFF if read else 0xDEAD_BEEF)
+            read = words.pop(0)
+            ctx.set(dut.read.data[0], memory.get(read, (1 << 8 * side) - 1))
+
+            if ctx.get(dut.tokens.take):
+                assert ctx.get(dut.instruction.ready) and valid and cycle >= ready_from[position]
+                trace.takes.append((cycle, ctx.get(dut.tokens.wait), ctx.get(dut.tokens.group)))
+                trace.decisions.append(cycle)
+            else:
+                assert not ctx.get(dut.instruction.ready)
+            if ctx.get(dut.issuing):
+                trace.issues.append(cycle)
+            key = None
+            if ctx.get(dut.accumulators.enable):
+                port = dut.accumulators
+                key = tuple(ctx.get(value) for value in (port.half, port.pair, port.bank, port.word))
+                trace.reads.append((cycle, *key))
+            sums.append(key)
+            key = None
+            if ctx.get(dut.read.enable):
+                key = (ctx.get(dut.read.slice), ctx.get(dut.read.addresses[0]))
+                trace.scale_reads.append((cycle, *key))
+            words.append(key)
+            enable = ctx.get(dut.write.enable)
+            assert ctx.get(dut.words) == enable.bit_count()
+            for i in range(4):
+                if enable >> i & 1:
+                    word = ctx.get(dut.write.data[i]).to_bytes(side, "little")
+                    trace.writes.append((cycle, ctx.get(dut.write.slice), ctx.get(dut.write.address) + i & 0xFFFF, word))
+            if ctx.get(dut.tokens.signal):
+                trace.signals.append((cycle, ctx.get(dut.tokens.signal), ctx.get(dut.tokens.signal_group)))
+            if not ctx.get(dut.idle):
+                trace.busy.append(cycle)
+            if ctx.get(dut.waiting):
+                trace.waiting.append((cycle, ctx.get(dut.index)))
+            if ctx.get(dut.instruction.ready):
+                position += 1
+            await ctx.tick()
+        assert position == len(program)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return trace
+
+
+def place(config: Config, wide: int, row: int, block: int) -> tuple[int, int, int]:
+    """Pair, bank and word that hold a row (rtl/README.md, Modes and rows)."""
+    if config.column_pairs == 1:
+        pair, s = 0, row
+    elif wide:
+        pair, s = block, row
+    else:
+        pair, s = row & 1, row >> 1
+    return pair, s & 1, s >> 1
+
+
+def expect(config: Config, program: list[Instruction], accumulators: dict, memory: dict, ready_from: list[int], arrive: list[int]) -> Trace:
+    """The same run by the book."""
+    side, lanes, trace, free = config.array.side, config.buffers.store_lanes, Trace(), 0
+    parameters = {}
+    for position, (instruction, ready, here) in enumerate(zip(program, ready_from, arrive, strict=True)):
+        visible = max(here, trace.decisions[-1] + 1 if trace.decisions else 0)
+        start = max(free, ready, visible)
+        trace.waiting += [(cycle, 100 + position) for cycle in range(max(visible, free), start + 1)]
+        trace.decisions.append(start)
+        trace.takes.append((start, instruction.wait, instruction.group))
+        cycle = start + 1
+        if instruction.name == "LdScale":
+            for word in range(8 * instruction.blocks):
+                trace.issues.append(cycle)
+                trace.scale_reads.append((cycle, instruction.slice, (instruction.address + word) & 0xFFFF))
+                cycle += 1
+            for block in range(instruction.blocks):
+                base = instruction.address + 8 * block
+                words = [memory[instruction.slice, base + j].to_bytes(side, "little") for j in range(8)]
+                for column in range(side):
+                    record = bytes(word[column] for word in words)
+                    parameters[block, column] = int.from_bytes(record[:4], "little", signed=True), int.from_bytes(record[4:], "little")
+            done = cycle - 1 + SCALE_LATENCY
+        else:
+            blocks = 2 if instruction.wide and config.column_pairs == 2 else 1
+            for row in range(instruction.rows):
+                for block in range(blocks):
+                    key = (instruction.half, *place(config, instruction.wide, row, block))
+                    for _ in range(side // lanes):
+                        trace.issues.append(cycle)
+                        trace.reads.append((cycle, *key))
+                        cycle += 1
+                    values, signed = [], instruction.output == Output.INT8
+                    for column in range(side):
+                        bias, multiplier = parameters[block, column] if instruction.parameters else (0, ONE)
+                        total = wrapped(accumulators[key][column] + bias)
+                        if instruction.output == Output.INT32:
+                            values.append((max(total, 0) if instruction.relu else total) & 0xFFFF_FFFF)
+                        else:
+                            values.append(reference(total, multiplier, instruction.zero_point, signed, bool(instruction.relu)) & 0xFF)
+                    base = instruction.address + block * instruction.pitch
+                    if instruction.output == Output.INT32:
+                        for j in range(4):
+                            word = bytes(value >> 8 * j & 0xFF for value in values)
+                            trace.writes.append((cycle - 1 + 5, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
+                    else:
+                        trace.writes.append((cycle - 1 + 14, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
+            done = cycle - 1 + STORE_LATENCY
+            assert all(write[0] <= done - 2 for write in trace.writes)
+        trace.issues.sort()
+        if instruction.signal:
+            trace.signals.append((done, instruction.signal, instruction.group))
+        trace.busy += range(start + 1, done + 1)
+        free = done + 1
+    return trace
+
+
+def random_program(rng: random.Random, config: Config, length: int) -> list[Instruction]:
+    program = [Instruction("LdScale", slice=1, address=rng.choice([0, 200]), blocks=2, wait=1, signal=rng.choice([0, 6]), group=2)]
+    for _ in range(length):
+        if rng.random() < 0.15:
+            program.append(Instruction(
+                "LdScale", slice=rng.randrange(2), address=rng.randrange(220), blocks=rng.choice([1, 2]), signal=rng.getrandbits(16)))
+            continue
+        wide = rng.randrange(2)
+        rows = rng.randint(1, config.wide_rows if wide or config.column_pairs == 1 else config.narrow_rows)
+        program.append(Instruction(
+            "StLBUF", half=rng.randrange(2), wide=wide, rows=rows,
+            output=rng.randrange(3), parameters=int(rng.random() < 0.7), relu=rng.randrange(2),
+            zero_point=rng.choice([0, 0, 5, -128, 128, -256, 255]),
+            slice=rng.randrange(16), address=rng.choice([0, 17, 65530]), pitch=rng.choice([0, 64, 101]),
+            wait=rng.getrandbits(16), signal=rng.choice([0, rng.getrandbits(16)]), group=rng.randrange(4)))
+    return program
+
+
+def random_contents(rng: random.Random, config: Config) -> tuple[dict, dict]:
+    """Accumulators by (half, pair, bank, word), and words of two slices that hold sensible parameters read from any address."""
+    side = config.array.side
+    accumulators = {
+        (half, pair, bank, word): [rng.choice([rng.randint(-300, 300), wrapped(rng.getrandbits(32))]) for _ in range(side)]
+        for half in range(2) for pair in range(2) for bank in range(2) for word in range(config.buffers.accumulator_words)
+    }
+    memory = {}
+    for where in range(2):
+        for address in range(256):
+            memory[where, address] = int.from_bytes(bytes(rng.choice([0, 1, 0x3E, 0x3F, 0x80, 0x43, 0x37]) for _ in range(side)), "little")
+    for column_block in range(2):       # at addresses 0 and 200 of slice 1: records as a compiler would write them
+        for start in (0, 200):
+            records = []
+            for _ in range(side):
+                exponent = rng.choice([96, 97, 98, 118, 120, 126, 127])
+                bias = wrapped(rng.getrandbits(32)) if rng.random() < 0.3 else rng.randint(-400, 400)
+                records.append((bias, exponent << 23 | rng.getrandbits(23)))
+            for j in range(8):
+                word = bytes((bias & 0xFFFF_FFFF | bits << 32) >> 8 * j & 0xFF for bias, bits in records)
+                memory[1, start + 8 * column_block + j] = int.from_bytes(word, "little")
+    return accumulators, memory
+
+
+def legal(memory: dict, program: list[Instruction], side: int) -> None:
+    """Make every multiplier that LdScale reads positive, normal and below 2: its highest byte becomes 2 .. 63."""
+    clear, fix = (int.from_bytes(bytes([byte] * side), "little") for byte in (0x3F, 0x02))
+    for instruction in program:
+        if instruction.name == "LdScale":
+            for block in range(instruction.blocks):
+                key = (instruction.slice, instruction.address + 8 * block + 7)
+                memory[key] = memory[key] & clear | fix
+
+
+def compare(actual: Trace, expected: Trace) -> None:
+    for item in dataclasses.fields(Trace):
+        assert getattr(actual, item.name) == getattr(expected, item.name), item.name
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("side,lanes,unit", [
+    (1, 1, Unit.FLEX), (1, 1, Unit.SINGLE), (2, 1, Unit.FLEX), (2, 2, Unit.QUAD),
+    (4, 4, Unit.FLEX), (4, 1, Unit.QUAD), (4, 2, Unit.SINGLE), (4, 2, Unit.FLEX),
+])
+def test_random_programs(side, lanes, unit, seed):
+    print(f"seed {seed}")
+    rng, config = random.Random(f"{seed} {side} {lanes} {unit}"), machine(side, lanes, unit)
+    program = random_program(rng, config, 9)
+    accumulators, memory = random_contents(rng, config)
+    legal(memory, program, side)
+    ready = [rng.choice([0, rng.randint(0, 500)]) for _ in program]
+    arrive = [rng.choice([0, rng.randint(0, 500)]) for _ in program]
+    expected = expect(config, program, accumulators, memory, ready, arrive)
+    cycles = expected.busy[-1] + 6
+    actual = simulate(config, program, accumulators, memory, ready, arrive, cycles)
+    compare(actual, expected)
+    assert len(expected.writes) > 20
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+@pytest.mark.parametrize("output", list(Output))
+def test_every_output_back_to_back(unit, output):
+    """Full tiles of both kinds, twice in a row, with and without parameters and relu; period n + STORE_LATENCY + 1."""
+    rng, config = random.Random(f"{unit} {output}"), machine(2, 2, unit)
+    rows = {1: config.wide_rows, 0: config.wide_rows if unit is Unit.SINGLE else config.narrow_rows}
+    stores = [
+        Instruction("StLBUF", half=wide ^ relu, wide=wide, rows=rows[wide], output=output, parameters=parameters, relu=relu,
+                    zero_point=3, slice=5, address=8, pitch=66, signal=1)
+        for wide in (1, 0) for parameters, relu in ((0, 1), (1, 0))
+    ]
+    program = [Instruction("LdScale", slice=1, address=0, blocks=2), *stores]
+    accumulators, memory = random_contents(rng, config)
+    legal(memory, program, 2)
+    none = [0] * len(program)
+    expected = expect(config, program, accumulators, memory, none, none)
+    actual = simulate(config, program, accumulators, memory, none, none, expected.busy[-1] + 4)
+    compare(actual, expected)
+    blocks = 2 if unit is not Unit.SINGLE else 1
+    assert actual.decisions[:3] == [0, 16 + SCALE_LATENCY + 1, 16 + SCALE_LATENCY + 1 + 8 * blocks + STORE_LATENCY + 1]
+
+
+def test_block_parameters_survive():
+    """LdScale of one block leaves the second as it is."""
+    rng, config = random.Random(3), machine(2, 1, Unit.FLEX)
+    program = [Instruction("LdScale", slice=1, address=0, blocks=2), Instruction("LdScale", slice=1, address=200, blocks=1),
+               Instruction("StLBUF", wide=1, rows=3, output=Output.INT32, parameters=1, address=4, pitch=32)]
+    accumulators, memory = random_contents(rng, config)
+    none = [0] * len(program)
+    expected = expect(config, program, accumulators, memory, none, none)
+    compare(simulate(config, program, accumulators, memory, none, none, expected.busy[-1] + 4), expected)
