@@ -117,12 +117,12 @@ class Config:
         side, buffers = self.array.side, self.buffers
         if buffers.store_lanes > side:
             raise ConfigError(f"buffers.store_lanes = {buffers.store_lanes} is outside 1..{side} columns (array.side)")
-        if self.memory.bytes_per_cycle < side:
-            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes (array.side .. 16 words)")
-        if self.memory.bytes_per_cycle > 16 * side:
+        if not side <= self.memory.bytes_per_cycle <= 16 * side:
             raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes (array.side .. 16 words)")
         if self.moving_capacity < 2 * side:
             raise ConfigError(f"buffers.moving_words = {buffers.moving_words} leaves {self.moving_capacity} usable words, at least {2 * side} are needed")
+        if self.stationary_capacity < 2:
+            raise ConfigError(f"buffers.stationary_tiles = {buffers.stationary_tiles} leaves {self.stationary_capacity} usable tiles, at least 2 are needed")
         if buffers.slice_words < 16 * self.banks:
             raise ConfigError(f"buffers.slice_words = {buffers.slice_words} is outside {16 * self.banks}..32768 words")
 

@@ -23,7 +23,8 @@ SIM = Path(__file__).resolve().parent / "sim"
 MEMORY_BYTES = 1 << 24    # of a build; doubled until the largest image fits
 WHEEL_MAKE = "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread"  # empty in the wheel's make configuration
 OPTIMISE = "OPT_FAST=-O2"  # not -CFLAGS: the huge constructors must stay unoptimised
-ARGUMENTS = ("--assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTITOP", "--x-assign", "fast", "--x-initial", "fast", "--noassert-case")
+ARGUMENTS = ("--assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTITOP", "--x-assign", "fast", "--x-initial", "fast", "--noassert-case",
+             "--output-groups", "2")  # few, large C++ files: headers dominate small ones
 
 
 class SimulationError(RuntimeError):

@@ -20,10 +20,11 @@ from rtl.sharing import place
 class Compute(wiring.Component):
     """Takes ExecGEMM instructions, reads what the loaders wrote and leaves accumulators for the store unit.
 
-    The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile; ``moving_release`` (words, 0 for
-    none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of all lanes, data two cycles later; pair p is the
-    cores p and p + 2. A half may be read while the other one accumulates. Observation ports are those of `Execute`; ``streaming`` is high in the
-    issue cycles of a stream. That a tile holds what its wave takes from it is the program's duty.
+    The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile;
+    ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
+    all lanes, data two cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates.
+    Observation ports are those of `Execute`; ``streaming`` is high in the issue cycles of a stream.
+    That a tile holds what its wave takes from it is the program's duty.
     """
 
     def __init__(self, config: Config):
@@ -61,9 +62,9 @@ class Compute(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(execute, name))
         m.d.comb += self.streaming.eq(execute.step)
 
-        # Control in core 0's time, and how long it takes to where it is needed.
+        # Control in core 0's time, and how long it takes to where it is needed. `result`: from a step of core 0 to when its OBUF is told.
         far = config.core_offset(config.cores - 1)
-        result = timing.LBUF_LATENCY + timing.array_latency(config) - far - (config.array.side - 1) - STEP_AHEAD     # core 0's step at its OBUF
+        result = timing.LBUF_LATENCY + timing.array_latency(config) - far - (config.array.side - 1) - STEP_AHEAD
         lines = {name: Line(m, getattr(execute, name), longest=longest, name=name) for name, longest in {
             "shift": far,
             "capture": timing.LBUF_LATENCY,
@@ -85,10 +86,10 @@ class Compute(wiring.Component):
             offset = config.core_offset(core)
             self._local(m, platform, "moving", core, lines["step"].tap(offset), unit)
             self._local(m, platform, "stationary", core, lines["shift"].tap(offset), unit)
-            step, keep = Signal(step_layout(), name=f"step_{core}"), Line(m, execute.keep[core], longest=offset + result, name=f"keep_{core}")
-            m.d.comb += [step[name].eq(lines[line].tap(offset + result)) for name, line in
-                         (("enable", "step"), ("first", "first"), ("tall", "tall"), ("half", "half"), ("overwrite", "overwrite"))]
-            m.d.comb += step.keep.eq(keep.tap(offset + result))
+            keep = Line(m, execute.keep[core], longest=offset + result, name=f"keep_{core}")
+            step = Signal(step_layout(), name=f"step_{core}")
+            m.d.comb += [step.enable.eq(lines["step"].tap(offset + result)), step.keep.eq(keep.tap(offset + result))]
+            m.d.comb += [step[name].eq(lines[name].tap(offset + result)) for name in ("first", "tall", "half", "overwrite")]
             steps.append(step)
         self._outputs(m, platform, steps, unit)
         return m

@@ -13,11 +13,11 @@ from rtl.sharing import place
 class SubCore(wiring.Component):
     """Multiplies a moving tile (rows x side) with a stationary one (side x side), a row a cycle, edges skewed.
 
-    With S = side, R = row_latency: element r of a moving row whose first element is at ``moving_in[0]`` in cycle u is due at ``moving_in[r]``
-    in u + R*r, as is its swap token. The sum of column c is at ``sums_out[c]`` in u + 1 + R*S + c + multiplier_latency; what comes from above is due
-    at ``sums_in[c]`` R*S cycles before. The moving operand leaves at ``moving_out[r]`` in u + R*r + S.
-    Stationary row i is due at ``stationary_in[c]`` in v + i + c, a capture token in v + c; v + S - 1 <= u, and v is more than one cycle behind the
-    u of the wave before. Nothing is enforced.
+    With S = side, R = row_latency: element r of a moving row whose first element is at ``moving_in[0]`` in cycle u is due at
+    ``moving_in[r]`` in u + R*r, as is its swap token, and leaves at ``moving_out[r]`` in u + R*r + S. The sum of column c is at
+    ``sums_out[c]`` in u + 1 + R*S + c + multiplier_latency; what comes from above is due at ``sums_in[c]`` R*S cycles before.
+    Stationary row i is due at ``stationary_in[c]`` in v + i + c, a capture token in v + c. The wave that uses it starts at
+    u >= v + max(S - 1, 1), the wave before has started by v - 1. Nothing is enforced.
     """
 
     def __init__(self, config: Config):

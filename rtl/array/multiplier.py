@@ -54,6 +54,7 @@ class Multiplier(wiring.Component):
         ports |= {f"i_B{i}": self.b[min(i, OPERAND_BITS - 1)] for i in range(18)}
         ports |= {f"i_C{i}": 0 for i in range(18)}
         ports |= {f"i_{name}": 1 for name in ("SIGNEDA", "SIGNEDB", "CE0")}
-        ports |= {f"i_{name}": 0 for name in ("SOURCEA", "SOURCEB", "CE1", "CE2", "CE3", "RST0", "RST1", "RST2", "RST3", "CLK1", "CLK2", "CLK3")}
+        ports |= {f"i_{name}": 0 for name in ("SOURCEA", "SOURCEB", "RST0")}
+        ports |= {f"i_{name}{i}": 0 for name in ("CE", "RST", "CLK") for i in (1, 2, 3)}
         registers = {f"p_REG_{name}_CLK": "CLK0" for name in ("INPUTA", "INPUTB", "OUTPUT")}
         return Instance("MULT18X18D", i_CLK0=ClockSignal(), **ports, **registers), Cat(outputs[:PRODUCT_BITS]).as_signed()

@@ -21,12 +21,12 @@ def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True
 class PE(wiring.Component):
     """Moving operand to the right, partial sum and stationary operand down, a product every cycle.
 
-    A moving operand at ``moving_in`` in cycle t is at ``moving_out`` in t+1, in which the product with the active stationary operand starts;
-    ``sum_in`` is added `multiplier_latency` cycles later and leaves at ``sum_out`` after `row_latency` more.
-    ``swap_in`` with the first operand of a wave makes the shadow operand the active one. ``capture_in`` puts ``stationary_in`` into the shadow.
-    Stationary operands go down `row_latency` cycles a row and the capture token one cycle slower: with tile row i in the pipe i cycles behind
-    the token, each row captures exactly its own. `early` shortens both ways by a cycle: so does the row above the last, whose successor
-    would otherwise capture one cycle after the swap of a wave that starts as early as it may.
+    A moving operand at ``moving_in`` in cycle t is at ``moving_out`` in t+1, in which its product with the active stationary
+    operand starts; ``sum_in`` is added `multiplier_latency` cycles later and leaves at ``sum_out`` after `row_latency` more.
+    ``swap_in`` with the first operand of a wave makes the shadow operand the active one, ``capture_in`` puts ``stationary_in``
+    into the shadow. Stationary operands go down `row_latency` cycles a row and the capture token one cycle slower: with tile
+    row i in the pipe i cycles behind the token, each row captures exactly its own. `early` shortens both ways by a cycle: the
+    row above the last is early, since the last would otherwise capture one cycle too late for a wave that starts as soon as it may.
     """
 
     def __init__(self, config: Config, *, early: bool = False):

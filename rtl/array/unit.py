@@ -17,9 +17,9 @@ class ComputeUnit(wiring.Component):
     Core q's words arrive `config.core_offset(q)` cycles behind core 0's. The control ports go with core 0's words and are delayed here:
     ``swap`` with the first moving word of a wave, ``tall`` and ``wide`` with all of them, ``capture`` with the first stationary word.
     Lane r of ``moving`` and ``stationary`` is element k = r, or column c = r, in bits 9r .. 9r+8.
-    A moving word at the port in cycle u gives ``sums[q][c]`` in u + 1 + R*S + c + multiplier_latency (S = side, R = row_latency); in tall modes the
-    lower cores' sums include the upper cores'. One word a core and cycle; waves of different modes may follow each other without a gap.
-    Cross wires exist only in a FlexSA unit; the other kinds ignore the modes.
+    A moving word at the port in cycle u gives ``sums[q][c]`` in u + 1 + R*S + c + multiplier_latency (S = side, R = row_latency);
+    in tall modes the lower cores' sums include the upper cores'. One word a core and cycle; waves of different modes may follow
+    each other without a gap. Cross wires exist only in a FlexSA unit; the other kinds ignore the modes.
     """
 
     def __init__(self, config: Config):

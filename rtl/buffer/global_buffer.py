@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from gen.config import Config
+from rtl.buffer.local_buffer import BLOCK_MEMORY
 from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, BufferRead, BufferWrite
 from rtl.sharing import place
 
@@ -21,12 +22,36 @@ def choose(values: list, index):
     return Mux(index[ceil_log2(half)], choose(values[half:], index), choose(values[:half], index))
 
 
+class Bank(wiring.Component):
+    """One bank of a slice: a block RAM with one read and one write port; data two cycles after its row (memory, output register)."""
+
+    def __init__(self, *, depth: int, width: int):
+        self._depth, self._width = depth, width
+        row = ceil_log2(depth)
+        super().__init__({
+            "read": In(1),
+            "read_row": In(row),
+            "data": Out(width),
+            "write": In(1),
+            "write_row": In(row),
+            "write_data": In(width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.words = words = memory.Memory(shape=self._width, depth=self._depth, init=[], attrs=BLOCK_MEMORY)
+        read, write = words.read_port(), words.write_port()
+        m.d.comb += [read.en.eq(self.read), read.addr.eq(self.read_row)]
+        m.d.comb += [write.en.eq(self.write), write.addr.eq(self.write_row), write.data.eq(self.write_data)]
+        m.d.sync += self.data.eq(read.data)
+        return m
+
+
 class Slice(wiring.Component):
     """One slice: `banks` block RAMs with one read and one write port each.
 
     ``read[r]`` and ``write[w]`` are one-hot: the reader and the writer that use the slice in this cycle; each offers a row for every bank.
-    Data appears two cycles after the row (memory, output register). A word written in t is read by a row offered in t + 1; a row offered
-    in t reads the old one.
+    Data appears two cycles after the row. A word written in t is read by a row offered in t + 1; offered in t it reads anything.
     """
 
     def __init__(self, config: Config):
@@ -48,19 +73,17 @@ class Slice(wiring.Component):
         m = Module()
         row_bits = ceil_log2(self._depth)
         for bank in range(self._banks):
-            storage = memory.Memory(shape=self._word, depth=self._depth, init=[], attrs={"ram_style": "block"})
-            m.submodules[f"bank{bank}"] = storage
-            read, write = storage.read_port(), storage.write_port()
+            storage = place(m, platform, instance=f"bank{bank}", module="global_buffer_bank",
+                            factory=lambda: Bank(depth=self._depth, width=self._word))
             row = 0
             for reader in range(len(READERS)):
                 row |= self.read_rows[reader][bank] & self.read[reader].replicate(row_bits)
-            m.d.comb += [read.addr.eq(row), read.en.eq(self.read.any())]
-            m.d.sync += self.data[bank].eq(read.data)
+            m.d.comb += [storage.read_row.eq(row), storage.read.eq(self.read.any()), self.data[bank].eq(storage.data)]
             pick = self.write[1]  # the two never write one slice together
             m.d.comb += [
-                write.en.eq(choose([self.write_enables[0][bank] & self.write[0], self.write_enables[1][bank]], pick)),
-                write.addr.eq(choose([self.write_rows[w][bank] for w in range(2)], pick)),
-                write.data.eq(choose([self.write_data[w][bank] for w in range(2)], pick)),
+                storage.write.eq(choose([self.write_enables[0][bank] & self.write[0], self.write_enables[1][bank]], pick)),
+                storage.write_row.eq(choose([self.write_rows[w][bank] for w in range(2)], pick)),
+                storage.write_data.eq(choose([self.write_data[w][bank] for w in range(2)], pick)),
             ]
         return m
 

@@ -15,7 +15,8 @@ BANKS = HALVES = 2
 def step_layout() -> data.StructLayout:
     """What a core's result needs to find its accumulator; one step a streamed row.
 
-    `enable`: there is a result; `first`: of a wave; `tall`, `half`, `overwrite`: of the wave; `keep`: the row exists (otherwise it only counts).
+    `enable`: there is a result, `first`: the first of a wave; `tall`, `half`, `overwrite`: of the wave; `keep`: the row exists
+    (one that does not is counted, but not written).
     """
     return data.StructLayout({"enable": 1, "first": 1, "tall": 1, "half": 1, "overwrite": 1, "keep": 1})
 
@@ -23,8 +24,8 @@ def step_layout() -> data.StructLayout:
 class AccumulatorLane(wiring.Component):
     """One column of one bank and half: words of 32 bits.
 
-    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores ``data`` (zero if ``overwrite``) plus a result, of which there are
-    `feeds`, the second chosen by ``select``. A word may be read from the cycle after its write.
+    ``data`` is the word two cycles after ``read_enable``, or zero in the cycle after ``clear``. ``write_enable`` stores ``data``
+    plus a result, of which there are `feeds`, the second chosen by ``select``. A word may be read from the cycle after its write.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -34,7 +35,7 @@ class AccumulatorLane(wiring.Component):
             "read_word": In(range(self.words)),
             "write_enable": In(1),
             "write_word": In(range(self.words)),
-            "overwrite": In(1),
+            "clear": In(1),
             "select": In(1),
             "sums": In(signed(config.sum_width)).array(feeds),
             "data": Out(unsigned(32)),
@@ -46,13 +47,13 @@ class AccumulatorLane(wiring.Component):
         write, read = words.write_port(), words.read_port()
         word = Signal(32, reset_less=True)
         result = Mux(self.select, self.sums[1], self.sums[0]) if self.feeds == 2 else self.sums[0]
-        m.d.sync += word.eq(read.data)
+        m.d.sync += word.eq(Mux(self.clear, 0, read.data))     # becomes the register's synchronous clear
         m.d.comb += [
             read.en.eq(self.read_enable),
             read.addr.eq(self.read_word),
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_word),
-            write.data.eq(result + Mux(self.overwrite, 0, word.as_signed())),
+            write.data.eq(result + word.as_signed()),
             self.data.eq(word),
         ]
         return m
@@ -62,8 +63,8 @@ class AccumulatorBank(wiring.Component):
     """One bank and half of `side` lanes. The command goes from lane to lane, so that skewed results need no deskewing.
 
     A command (``enable`` with ``word``, ``overwrite``, ``select``) precedes its result in lane 0 by two cycles and lane c's by 2 + c.
-    The same word may come again three cycles later. ``fetch`` reads word ``fetch_word`` of all lanes at once into ``data``, two cycles later;
-    it is overruled in a lane in which a command reads, which is not reported.
+    The same word may come again three cycles later. ``fetch`` reads word ``fetch_word`` of all lanes at once into ``data``, two
+    cycles later; it is overruled in a lane in which a command reads, which is not reported.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -92,13 +93,13 @@ class AccumulatorBank(wiring.Component):
         for c in range(side):
             lane = place(m, platform, instance=f"lane_{c}", module=f"accumulator_lane_{self.feeds}",
                          factory=lambda: AccumulatorLane(config, feeds=self.feeds))
-            (reading, word, _, _), (writing, write_word, overwrite, select) = stages[c], stages[c + 2]
+            (reading, word, _, _), (arriving, _, overwrite, _), (writing, write_word, _, select) = stages[c:c + 3]
             m.d.comb += [
                 lane.read_enable.eq(reading | self.fetch),
                 lane.read_word.eq(Mux(reading, word, self.fetch_word)),
                 lane.write_enable.eq(writing),
                 lane.write_word.eq(write_word),
-                lane.overwrite.eq(overwrite),
+                lane.clear.eq(arriving & overwrite),
                 lane.select.eq(select),
                 self.data[c].eq(lane.data),
                 *(lane.sums[feed].eq(self.sums[feed][c]) for feed in range(self.feeds)),
@@ -109,11 +110,13 @@ class AccumulatorBank(wiring.Component):
 class OutputBuffer(wiring.Component):
     """Accumulators of one column pair: 2 halves x 2 banks x `accumulator_words` words x `side` lanes of 32 bits.
 
-    ``steps[0]`` and ``sums[0]`` come from the lower core of the pair (or the only one), ``steps[1]`` and ``sums[1]`` from the upper one. Step number i of
-    a wave comes STEP_AHEAD (3) cycles before its result in lane 0 and 3 + c before lane c's, one a cycle. In tall modes the lower core's step i
-    goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones the lower core's to bank 1, the upper core's to bank 0, word i.
-    A result in cycle u is readable from u + 1 (the contract says u + ACCUMULATOR_LATENCY). Tall and short waves may overlap in different halves; that
-    two results never meet in one memory is the schedule's duty.
+    ``steps[0]`` and ``sums[0]`` come from the lower core of the pair (or the only one), ``steps[1]`` and ``sums[1]`` from the
+    upper one. Step number i of a wave comes STEP_AHEAD (3) cycles before its result in lane 0 and 3 + c before lane c's, one a
+    cycle. In tall modes the lower core's step i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones
+    the lower core's to bank 1 and the upper core's to bank 0, word i.
+    A result in cycle u is readable by reads from u + 1 on, well within ACCUMULATOR_LATENCY: a short wave behind a tall one meets
+    words that were written three cycles before. Tall and short waves may overlap in different halves; that two results never
+    meet in one memory is the schedule's duty.
     ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, two cycles later, while the other half may accumulate.
     """
 

@@ -18,13 +18,15 @@ _SIGNAL = data.StructLayout({"signal": TOKEN_BITS, "group": 2})
 class Execute(wiring.Component):
     """The two-stage controller of one group's array; `rtl/README.md`, EXECUTE, defines each cycle.
 
-    ``shift`` is high in the `side` cycles that read the rows of a stationary tile, ``capture`` in the first of them; ``step`` in the cycles that read
-    the rows of a moving tile, ``first`` in the first of them. The wave's ``tall``, ``wide``, ``half`` and ``overwrite`` hold until the next one;
-    ``keep[q]`` says that the row core q gets in this step exists. All are in core 0's time; core q is due `config.core_offset(q)` later.
+    ``shift`` is high in the `side` cycles that read the rows of a stationary tile, ``capture`` in the first of them; ``step`` in
+    the cycles that read the rows of a moving tile, ``first`` in the first of them. The wave's ``tall``, ``wide``, ``half`` and
+    ``overwrite`` hold until the next one; ``keep[q]`` says that the row core q gets in this step exists. All are in core 0's time;
+    core q is due `config.core_offset(q)` later.
     ``moving_ready`` and ``stationary_ready`` are pulses, counted in the next cycle; the releases count words and tiles.
     ``wave`` is the stream decision of a wave of mode ``wave_mode``, ``stall`` says what this cycle is spent on.
-    An instruction is taken when its first wave shifts. ``index`` is that of the oldest instruction held or seen, ``waiting`` says that it waits and
-    nothing is under way. ``idle``: nothing is held, no token is still to come. Field ranges are the dispatcher's to check.
+    An instruction is taken when its first wave shifts. ``index`` is that of the oldest instruction held or seen, ``waiting`` says
+    that it waits and nothing is under way. ``idle``: nothing is held, no token is still to come.
+    Field ranges are the dispatcher's to check.
     """
 
     def __init__(self, config: Config):
@@ -196,5 +198,6 @@ class Execute(wiring.Component):
     def _exists(self, core: int, fill):
         """Whether core `core` still has a row in the last step, when the last row is number `fill` (mod 4)."""
         low, right = divmod(core, 2)
-        one_of_two, one_of_four = Mux(self.tall, fill[0] >= right, fill[0] >= low), fill >= 2 * low + right
-        return Mux(self.tall & self.wide, 1, Mux(self.tall | self.wide, one_of_two, one_of_four))
+        two = (C(1, 1), fill[0])                                  # at least this many halves are filled
+        four = (C(1, 1), fill.any(), fill[1], fill.all())
+        return Mux(self.tall & self.wide, 1, Mux(self.tall, two[right], Mux(self.wide, two[low], four[2 * low + right])))

@@ -89,7 +89,8 @@ class Requantiser(wiring.Component):
 
         # 2: the high part, rows in pairs. Shifts of 56 and more all give 0 (|product| < 2^55); without a shift, or with one to the left,
         # everything but zero saturates, for the mantissa's leading one alone is 2^23.
-        shift = register(Mux(distance < 0, 0, Mux(distance > 56, 56, distance[:6])), "clamped")
+        far = register(distance[6:8].any() | distance[3:6].all(), "far")
+        left, near = register(distance < 0, "left"), register(distance[:6], "near")
 
         def row(bit: int):
             return Mux(high[bit], total, C(0, signed(32)))
@@ -102,7 +103,7 @@ class Requantiser(wiring.Component):
         part = register(product_low.product + (product_high.product << LOW_BITS), "part")
         rows = register(rows_low + (rows_high << 4), "rows")
         product = register((part + (rows << LOW_BITS))[:56].as_signed(), "product")
-        shift = register(shift, "shift", 3)
+        shift = register(Mux(left, 0, Mux(far, 56, near)), "shift", 3)
 
         # 6: coarse shift, by bytes; one more bit below the product is the guard bit
         guarded = Cat(C(0, 1), product).as_signed()

@@ -21,7 +21,7 @@ def format_instruction(instruction: Instruction) -> str:
     words = [instruction.name]
     for item, _ in layout(instruction.name):
         value = instruction.values[item.name]
-        if item.name in ("opcode", "version") or value == item.low and item.name != "group":
+        if item.name in ("opcode", "version") or (value == item.low and item.name != "group"):
             continue
         words.append(f"{item.name}={_format(item.name, value)}")
     return " ".join(words)

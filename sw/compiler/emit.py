@@ -5,10 +5,10 @@ The order is itself a valid serial execution, and a load comes only after the st
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from gen.isa import INSTRUCTION_BYTES, Instruction, Output
-from gen.timing import interval
-from sw.compiler.layout import PARAMETER_WORDS
+from sw.compiler.layout import PARAMETER_WORDS, ceil_div
 from sw.compiler.plan import Plan, Role, Sizes
 from sw.compiler.steps import Slots, Step, steps_of
 from sw.compiler.tiling import Share, Tile
@@ -96,7 +96,7 @@ class Emitter:
             arrived += sharers * (sum(load.chunks * load.beats + 1 for load in loads) + (len(loads) + 3) * fetch)
             arrivals.append(arrived if loads else 0)
             delay = max(delay, arrived - busy)
-            busy += (step.stop - step.first) * interval(self.config, -(-step.tile.rows // self.share.mode(step.first, step.tile.width).parts))
+            busy += (step.stop - step.first) * self.share.wave_cycles(step.first, step.tile.rows, step.tile.width)
         return next((index for index, arrival in enumerate(arrivals) if arrival >= delay), 0)
 
     def _load_a(self, step: Step) -> list[dict]:
@@ -110,43 +110,50 @@ class Emitter:
         index, address = self.a.at[key]
         cuts = [start, 1, step.stop] if depth.remainder and start == 0 and step.stop > 1 else [start, step.stop]
         transfers = []
-        for first, stop in zip(cuts, cuts[1:]):
-            word = depth.block(first) * self.share.padded_rows() + step.tile.row
-            transfers.append(dict(
-                wait=wait, memory=self.addresses["moving"] + word * side, slice=index,
-                address=address + (depth.position(first) - depth.position(step.chunk)) * self.pitch, chunks=depth.position(stop) - depth.position(first),
-                beats=self._beats(step.tile.rows), memory_stride=self.share.padded_rows() * side, buffer_stride=self.pitch))
+        for first, stop in pairwise(cuts):
+            position, word = depth.position(first), depth.block(first) * self.share.padded_rows() + step.tile.row
+            transfers.append({
+                "wait": wait, "memory": self.addresses["moving"] + word * side, "slice": index,
+                "address": address + (position - depth.position(step.chunk)) * self.pitch,
+                "chunks": depth.position(stop) - position, "beats": self._beats(step.tile.rows),
+                "memory_stride": self.share.padded_rows() * side, "buffer_stride": self.pitch,
+            })
             wait = None
         return transfers
 
     def _load_b(self, step: Step) -> list[dict]:
+        """Tiles of a chunk of B, contiguous in memory."""
         key = step.b_key
         wait = None if key in self.b.at else self.b.take(key)
         origin = self._aligned(self._stationary_word(step.tile, step.chunk))
-        return self._stream("stationary", wait, self.b.at[key], origin, self.b_words.get(key, origin), self._stationary_word(step.tile, step.stop), key)
+        start = self.b_words.get(key, origin)
+        beats = self._beats(self._stationary_word(step.tile, step.stop) - start)
+        self.b_words[key] = start + max(0, beats) * self.config.beat_words
+        return self._stream("stationary", wait, self.b.at[key], origin, start, beats)
 
     def _load_p(self, step: Step) -> list[dict]:
+        """Column parameters of an n tile."""
         key = step.p_key
         if key is None or key in self.p.at:
             return []
         word = step.tile.column_block * PARAMETER_WORDS
         origin = self._aligned(word)
-        return self._stream("parameters", self.p.take(key), self.p.at[key], origin, origin, word + step.tile.width * PARAMETER_WORDS, None)
+        return self._stream("parameters", self.p.take(key), self.p.at[key], origin, origin,
+                            self._beats(word + step.tile.width * PARAMETER_WORDS - origin))
 
-    def _stream(self, region: str, wait: Token | None, place: tuple[int, int], origin: int, start: int, stop: int, key: tuple | None) -> list[dict]:
-        """Load words start..stop-1 of a contiguous region, rounded up to beats, into a slot whose first word is word `origin`."""
-        beats = self._beats(stop - start)
+    def _stream(self, region: str, wait: Token | None, place: tuple[int, int], origin: int, start: int, beats: int) -> list[dict]:
+        """Load beats of a contiguous region, from word `start`, into a slot whose first word is word `origin`; both are at whole beats."""
         if beats <= 0:
             return []
-        if key:
-            self.b_words[key] = start + beats * self.config.beat_words
-        return [dict(wait=wait, memory=self.addresses[region] + start * self.config.array.side, slice=place[0], address=place[1] + start - origin,
-                     chunks=1, beats=beats)]
+        memory = self.addresses[region] + start * self.config.array.side
+        return [{"wait": wait, "memory": memory, "slice": place[0], "address": place[1] + start - origin, "chunks": 1, "beats": beats}]
 
     def _beats(self, words: int) -> int:
-        return -(-words // self.config.beat_words)
+        """Beats that cover some words."""
+        return ceil_div(words, self.config.beat_words)
 
     def _aligned(self, word: int) -> int:
+        """The first word of its beat."""
         return word // self.config.beat_words * self.config.beat_words
 
     def _stationary_word(self, tile: Tile, wave: int) -> int:
@@ -162,25 +169,26 @@ class Emitter:
 
     def step(self) -> list[Instruction]:
         """The next step, whose loads have been emitted, and what stores its tile if it is the last one."""
-        index, step, gemm = self.done, self.steps[self.done], self.gemm
+        index, step, gemm, depth = self.done, self.steps[self.done], self.gemm, self.depth
         self.ahead -= self.loads.popleft()
         self.done += 1
         arrived, tile, waves = self.arrivals.pop(index, set()), step.tile, step.stop - step.first
         mode = self.share.mode(step.first, tile.width)
-        skipped = self.depth.position(step.first) - self.depth.position(step.chunk)
         full_a, full_b, full_p = (token if token in arrived else None for token in (Token.A_FULL, Token.B_FULL, Token.P_FULL))
         (a_slice, a_address), (b_slice, b_address) = self.a.at[step.a_key], self.b.at[step.b_key]
+        a_address += (depth.position(step.first) - depth.position(step.chunk)) * self.pitch
+        b_address += self._stationary_word(tile, step.first) - self._aligned(self._stationary_word(tile, step.chunk))
         free_o = self.halves.take((tile,)) if step.first == 0 else None
-        half = self.halves.at[(tile,)]
-        start = self._stationary_word(tile, step.first) - self._aligned(self._stationary_word(tile, step.chunk))
+        go = Token.GO if index == 0 < self.go_step else None
         instructions = [
-            self._emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address + start, mode=mode, waves=waves,
+            self._emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address, mode=mode, waves=waves,
                        zero_point=gemm.b_zero_point, signed=gemm.b_dtype == "int8"),
-            self._emit("LdLBUF_H", [full_a], [self.a.leave(step.a_key, index)], slice=a_slice, address=a_address + skipped * self.pitch, mode=mode,
+            self._emit("LdLBUF_H", [full_a], [self.a.leave(step.a_key, index)], slice=a_slice, address=a_address, mode=mode,
                        rate=mode.parts.bit_length() - 1, rows=tile.rows, waves=waves, pitch=self.pitch,
-                       wave_stride=self.depth.depth(step.first) * self.pitch if waves > 1 else 0, zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8"),
-            self._emit("ExecGEMM", [free_o, Token.GO if index == 0 < self.go_step else None], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
-                       half=half, accumulate=step.first > 0),
+                       wave_stride=depth.depth(step.first) * self.pitch if waves > 1 else 0,
+                       zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8"),
+            self._emit("ExecGEMM", [free_o, go], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
+                       half=self.halves.at[(tile,)], accumulate=step.first > 0),
         ]
         return instructions + self._store(index, step, full_p) if step.last else instructions
 
@@ -191,14 +199,16 @@ class Emitter:
             instructions.append(self._emit("LdScale", [full_p], [self.p.leave(step.p_key, index)], slice=index_p,
                                            address=address_p + word - self._aligned(word), blocks=tile.width))
         free_c, half = self.c.take((tile,)), self.halves.at[(tile,)]
-        c_slice, c_address = self.c.at[(tile,)]
+        index_c, address_c = self.c.at[(tile,)]
         pitch = self._beats(tile.rows) * self.config.beat_words * gemm.output_bytes
         row_bytes, padded = gemm.output_bytes * side, self.share.padded_rows()
-        instructions.append(self._emit(
-            "StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index)], half=half, wide=self.share.stores_wide(tile.width),
-            rows=tile.rows, output=Output[gemm.output.upper()], parameters=gemm.parameters, relu=gemm.relu, zero_point=gemm.output_zero_point,
-            slice=c_slice, address=c_address, pitch=pitch))
-        instructions.append(self._emit(
-            "DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self.addresses["result"] + (tile.column_block * padded + tile.row) * row_bytes,
-            slice=c_slice, address=c_address, chunks=tile.width, beats=self._beats(pitch), memory_stride=padded * row_bytes, buffer_stride=pitch))
+        memory = self.addresses["result"] + (tile.column_block * padded + tile.row) * row_bytes
+        instructions += [
+            self._emit("StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index)], half=half,
+                       wide=self.share.stores_wide(tile.width), rows=tile.rows, output=Output[gemm.output.upper()],
+                       parameters=gemm.parameters, relu=gemm.relu, zero_point=gemm.output_zero_point,
+                       slice=index_c, address=address_c, pitch=pitch),
+            self._emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=memory, slice=index_c, address=address_c,
+                       chunks=tile.width, beats=self._beats(pitch), memory_stride=padded * row_bytes, buffer_stride=pitch),
+        ]
         return instructions

@@ -9,20 +9,29 @@ INT32_BYTES = 4
 PARAMETER_WORDS = 8     # a column block's int32 biases and fp32 multipliers, byte plane by byte plane
 
 
+def ceil_div(value: int, by: int) -> int:
+    """Quotient, rounded up."""
+    return -(-value // by)
+
+
+def round_up(value: int, step: int) -> int:
+    """Next multiple of `step`."""
+    return -(-value // step) * step
+
+
 def blocks_of(config: Config, count: int) -> int:
     """Blocks of `side` that cover `count` rows or columns."""
-    return -(-count // config.array.side)
+    return ceil_div(count, config.array.side)
 
 
 def padded_rows(config: Config, rows: int) -> int:
     """Rows of a block in memory: padded so that every block starts at a beat."""
-    return -(-rows // config.beat_words) * config.beat_words
+    return round_up(rows, config.beat_words)
 
 
 def padded_bytes(config: Config, size: int) -> int:
     """A size in bytes, padded to whole beats."""
-    beat = config.memory.bytes_per_cycle
-    return -(-size // beat) * beat
+    return round_up(size, config.memory.bytes_per_cycle)
 
 
 def mode_of(config: Config, k_blocks: int, n_blocks: int) -> Mode:
@@ -41,7 +50,7 @@ def pack_moving(config: Config, a: np.ndarray) -> np.ndarray:
     return image.reshape(-1, blocks, side).transpose(1, 0, 2).reshape(-1)
 
 
-def unpack_moving(config: Config, data: np.ndarray, m: int, n: int, dtype=np.uint8) -> np.ndarray:
+def unpack_moving(config: Config, data: np.ndarray, m: int, n: int, dtype: str = "uint8") -> np.ndarray:
     """The reverse of `pack_moving`; also reads 8-bit results, which have the same layout."""
     side, blocks = config.array.side, blocks_of(config, n)
     image = np.asarray(data, np.uint8)[:blocks * padded_rows(config, m) * side].reshape(blocks, -1, side)
@@ -93,7 +102,7 @@ def pack_parameters(config: Config, bias: np.ndarray, multiplier: np.ndarray) ->
 def unpack_result(config: Config, data: np.ndarray, m: int, n: int, output: str) -> np.ndarray:
     """The M x N result: int32 from byte planes [ceil(N/S)][padded rows][4][S], or int8/uint8 in the layout of a moving operand."""
     if output != "int32":
-        return unpack_moving(config, data, m, n, np.dtype(output))
+        return unpack_moving(config, data, m, n, output)
     side, blocks, rows = config.array.side, blocks_of(config, n), padded_rows(config, m)
     planes = np.asarray(data, np.uint8)[:blocks * rows * INT32_BYTES * side].reshape(blocks, rows, INT32_BYTES, side)
     values = np.ascontiguousarray(planes.transpose(1, 0, 3, 2)).view("<i4").reshape(rows, blocks * side)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
 from sw.compiler.emit import Emitter
-from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, stationary_bytes
+from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.plan import Plan, make_plan
 from sw.compiler.program import Program, Region
 from sw.compiler.tiling import CompileError, Gemm, Share, refuse_outside, shares
@@ -37,7 +37,7 @@ def compile_gemm(
     instructions = (*interleave(config, emitters), Instruction("End"))
 
     burst = config.fetch_instructions * INSTRUCTION_BYTES       # a fetch reads whole bursts
-    size = -(-len(instructions) * INSTRUCTION_BYTES // burst) * burst
+    size = round_up(len(instructions) * INSTRUCTION_BYTES, burst)
     regions |= place_region(regions, "program", size, base, addresses.get("program"), max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
     memory = max(address + size for address, size in regions.values())
     plan = {"by_rows": by_rows, "cycles": max(plan.cycles for _, plan in plans), "groups": [
@@ -69,16 +69,18 @@ def place_region(regions: Mapping[str, Region], name: str, size: int, base: int,
     """One more region, at `address` or behind `base` and all others. Raises CompileError where it does not fit or overlaps another."""
     if address is None:
         end = max([base, *(region.address + region.bytes for region in regions.values())])
-        address = -(-end // align) * align
+        address = round_up(end, align)
     else:
         refuse_outside(f"addresses.{name}", address, 0, ADDRESS_SPACE - 1)
     if address % align:
         raise CompileError(f"addresses.{name} = {address} must be a multiple of {align} bytes")
     if address + size > ADDRESS_SPACE:
-        raise CompileError(f"{name} = {size} bytes from byte {address} is outside 0..{max(0, ADDRESS_SPACE - address)} bytes (32-bit address space)")
+        room = max(0, ADDRESS_SPACE - address)
+        raise CompileError(f"{name} = {size} bytes from byte {address} is outside 0..{room} bytes (32-bit address space)")
     for other, region in regions.items():
         if address < region.address + region.bytes and region.address < address + size:
-            raise CompileError(f"addresses.{name} = {address}..{address + size - 1} overlaps {other} at {region.address}..{region.address + region.bytes - 1}")
+            last = region.address + region.bytes - 1
+            raise CompileError(f"addresses.{name} = {address}..{address + size - 1} overlaps {other} at {region.address}..{last}")
     return {name: Region(address, size)}
 
 
@@ -99,8 +101,7 @@ def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]
 
 
 def interleave(config: Config, emitters: list[Emitter]) -> Iterator[Instruction]:
-    """One stream for all groups, step by step. Loads run ahead by no more than the queue of DMA_IN holds, or its filling up would hold back the
-    instructions behind them."""
+    """One stream for all groups, step by step. Loads run ahead by less than DMA_IN's queue holds: full, it would hold back all else."""
     budget = max(1, (config.control.queue_depth - 2) // len(emitters))
     starting = list(emitters)
     while starting:

@@ -1,16 +1,16 @@
 """The plan of a group's share: loop order, chunk sizes and which slices of the global buffer hold what, chosen by closed-form estimates.
 
-Slices get roles: moving chunks (A), stationary chunks (B), output tiles (C), column parameters (P). A role's slices are cut into equal slots.
-A chunk is `chunk` waves of one m or n tile. Loops: blocks of n tiles (outer "n") or of m tiles (outer "m"); inside a block the other
-dimension, then the block's own tiles, then k. So in outer "n" a chunk of A may stay while a block's n tiles pass (keep_a), and the chunks of a
-whole block of B may stay while all m tiles pass (keep_b); in outer "m" the same with A and B exchanged. What does not stay is loaded again.
+Slices get roles: moving chunks (A), stationary chunks (B), output tiles (C), column parameters (P); a role's slices are cut into equal
+slots. A chunk is `chunk` waves of one m or n tile. Loops: blocks of n tiles (outer "n") or of m tiles (outer "m"); inside a block the other
+dimension, then the block's own tiles, then k. So in outer "n" the chunks of an m tile may stay while a block's n tiles pass (keep_a), and
+those of a whole block while all m tiles pass (keep_b); in outer "m" the same with A and B exchanged. What does not stay is loaded again.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from gen.isa import INSTRUCTION_BYTES
-from sw.compiler.layout import PARAMETER_WORDS
+from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
 from sw.compiler.tiling import CompileError, Share, Tile
 
 HEIGHTS = 3             # tile heights to compare
@@ -61,30 +61,26 @@ class Plan:
         """Plain values, for reports and files."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: dict) -> "Plan":
-        """The reverse of `to_dict`."""
-        return cls(**{item.name: Role(**data[item.name]) if isinstance(data[item.name], dict) else data[item.name] for item in fields(cls)})
-
 
 def tile_order(share: Share, plan: Plan) -> Iterator[tuple[int, Tile]]:
     """The output tiles in the plan's order, each with the index of its block."""
-    m_tiles, n_tiles = range(-(-share.rows // plan.rows)), range(share.tile, share.tile_stop)
+    m_tiles, n_tiles = range(ceil_div(share.rows, plan.rows)), range(share.tile, share.tile_stop)
     blocked, other = (n_tiles, m_tiles) if plan.outer == "n" else (m_tiles, n_tiles)
     for block, start in enumerate(range(0, len(blocked), plan.block)):
         for outside in other:
             for inside in blocked[start:start + plan.block]:
                 m_index, n_index = (outside, inside) if plan.outer == "n" else (inside, outside)
                 row = share.row + m_index * plan.rows
-                yield block, Tile(m_index, n_index, row, min(plan.rows, share.row_stop - row), n_index * share.depth.reach, share.width(n_index))
+                rows = min(plan.rows, share.row_stop - row)
+                yield block, Tile(m_index, n_index, row, rows, n_index * share.depth.reach, share.width(n_index))
 
 
 class Sizes:
-    """Slot sizes in words for a tile height and a chunk depth. Rows start at whole beats, blocks 2 mod 4 words apart for conflict-free reads."""
+    """Slot sizes in words for a tile height and a chunk depth. Blocks of A lie 2 mod 4 words apart, for reads without conflict."""
 
     def __init__(self, share: Share, rows: int, chunk: int):
         config, beat = share.config, share.config.beat_words
-        self.span = -(-min(rows, share.rows) // beat) * beat
+        self.span = round_up(min(rows, share.rows), beat)
         self.pitch = self.span + (2 - self.span) % 4
         blocks = min(chunk * share.depth.reach, share.depth.blocks)
         self.a = (blocks - 1) * self.pitch + self.span
@@ -99,8 +95,8 @@ def _slack(step: int, beat: int) -> int:
 
 
 def make_plan(share: Share, sharers: int = 1) -> Plan:
-    """The plan to use when `sharers` groups use the memory port: of those with nearly the fewest estimated cycles the one with the highest tiles
-    (most reuse of stationary operands), then the least traffic.
+    """The plan when `sharers` groups use the memory port. Of those with nearly the fewest estimated cycles it has the highest tiles, for
+    the most reuse of stationary operands, and then the least traffic.
 
     Raises CompileError when not even one row block and one wave fit the global buffer.
     """
@@ -110,9 +106,10 @@ def make_plan(share: Share, sharers: int = 1) -> Plan:
         slices, least = share.config.buffers.slices, 4 if share.gemm.parameters else 3
         if slices < least:
             raise CompileError(f"buffers.slices = {slices} is outside {least}..16 slices for column parameters")
-        if share.row_limit() < share.config.beat_words:
-            raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside "
-                               f"{share.config.array.side}..{share.row_limit() * share.config.array.side} bytes for tiles of {share.row_limit()} rows")
+        rows, side = share.row_limit(), share.config.array.side
+        if rows < share.config.beat_words:
+            raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside {side}..{rows * side} bytes "
+                               f"for tiles of {rows} rows")
         need = max(wave.a, wave.b, wave.c, wave.p if share.gemm.parameters else 0)
         raise CompileError(f"buffers.slice_words = {words} is outside {need}..32768 words for one wave")
     enough = min(plan.cycles for plan in plans) * TOLERANCE + SLACK
@@ -126,15 +123,14 @@ def _candidates(share: Share, sharers: int) -> Iterator[Plan]:
     heights: set[int] = set()
     limit = share.row_limit() // beat * beat
     while limit and len(heights) < HEIGHTS:
-        count = -(-share.rows // limit)
-        even = -(-(-(-share.rows // count)) // (4 * beat)) * 4 * beat      # tiles of nearly equal height, full in every mode
-        height = min(even, limit)
+        even = ceil_div(share.rows, ceil_div(share.rows, limit))            # tiles of nearly equal height, full in every mode
+        height = min(round_up(even, 4 * beat), limit)
         sizes = Sizes(share, height, 1)
         if max(sizes.a, sizes.c) <= slice_words:
             heights.add(height)
         limit = limit // 2 // beat * beat
     for height in sorted(heights, reverse=True):
-        depths = {min(waves, 1 << bit) for bit in range(8)} | {-(-waves // parts) for parts in range(1, 9)}
+        depths = {min(waves, 1 << bit) for bit in range(8)} | {ceil_div(waves, parts) for parts in range(1, 9)}
         for chunk in sorted(depths):
             sizes = Sizes(share, height, chunk)
             if max(sizes.a, sizes.b) <= slice_words:
@@ -143,8 +139,8 @@ def _candidates(share: Share, sharers: int) -> Iterator[Plan]:
 
 def _roles(share: Share, sharers: int, plan: Plan, sizes: Sizes) -> Iterator[Plan]:
     """Hand the slices out in every sensible way."""
-    config, m_tiles = share.config, -(-share.rows // plan.rows)
-    chunks = -(-share.depth.waves // plan.chunk)
+    config, m_tiles = share.config, ceil_div(share.rows, plan.rows)
+    chunks = ceil_div(share.depth.waves, plan.chunk)
 
     def role(first: int, slices: int, words: int, useful: int) -> Role:
         return Role(first, slices, words, min(slices * (config.buffers.slice_words // words), useful, MOST_SLOTS))
@@ -157,7 +153,7 @@ def _roles(share: Share, sharers: int, plan: Plan, sizes: Sizes) -> Iterator[Pla
         p = role(last, 1, sizes.p, share.n_tiles)
         plan = replace(plan, p=p, keep_p=p.slots >= share.n_tiles)
     per_slice = config.buffers.slice_words // sizes.c
-    for outputs in {1, -(-2 // per_slice) if per_slice else 2}:
+    for outputs in {1, ceil_div(2, per_slice)}:
         first = last - outputs
         for moving in range(1, first):
             a = role(0, moving, sizes.a, 1 << 31)
@@ -183,7 +179,7 @@ def _nests(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int) ->
 def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int) -> Plan:
     """Fill in the estimates of a plan."""
     config, depth, tiles = share.config, share.depth, m_tiles * share.n_tiles
-    beat, blocks = config.beat_words, -(-(share.n_tiles if plan.outer == "n" else m_tiles) // plan.block)
+    beat, blocks = config.beat_words, ceil_div(share.n_tiles if plan.outer == "n" else m_tiles, plan.block)
     last_rows, last_width = share.rows - (m_tiles - 1) * plan.rows, share.width(share.tile_stop - 1)
 
     def total(cost) -> int:
@@ -212,8 +208,8 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
     for loads, live, slots, words in ((a_loads, a_live, plan.a.slots, a_words // (m_tiles * chunks)),
                                       (b_loads, b_live, plan.b.slots, b_words // (share.n_tiles * chunks))):
         if loads > slots:
-            # All `live` chunks are replaced while they are used for the last time. The first load starts when the first of them is free, or
-            # earlier with spare slots; the first new chunk has to be there when the old ones are used up, the last one `live` - 1 chunks later.
+            # All `live` chunks are replaced while they are used for the last time. The first load starts when the first of them is free,
+            # or earlier with spare slots; the first new chunk is needed when the old ones are used up, the last `live` - 1 chunks later.
             load, start = words // beat * sharers, (1 + live - slots) * chunk_cycles
             late = max(start + load - live * chunk_cycles, start + live * load - (2 * live - 1) * chunk_cycles)
             exposed += (loads - slots) // live * max(0, late + latency)

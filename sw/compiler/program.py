@@ -93,8 +93,8 @@ class Program:
     def to_bytes(self) -> bytes:
         """The file: a line with name and version, a line with the checksum of all that follows, a line of JSON, the instructions."""
         header = {
-            "config": self.config.to_dict(), "digest": self.config.digest(), "instructions": len(self.instructions), "gemm": self.gemm.to_dict(),
-            "regions": self.regions, "memory": self.memory, "plan": self.plan,
+            "config": self.config.to_dict(), "digest": self.config.digest(), "instructions": len(self.instructions),
+            "gemm": self.gemm.to_dict(), "regions": self.regions, "memory": self.memory, "plan": self.plan,
         }
         body = json.dumps(header).encode() + b"\n" + self.code()
         return f"{MAGIC}\n{hashlib.sha256(body).hexdigest()}\n".encode() + body
@@ -116,7 +116,7 @@ class Program:
             digest, count, memory, plan = (header[key] for key in ("digest", "instructions", "memory", "plan"))
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError, CompileError) as error:
             raise ProgramError(f"the program's header cannot be read: {error}") from None
-        if digest != made_for.digest() or config is not None and digest != config.digest():
+        if digest != made_for.digest() or (config is not None and digest != config.digest()):
             wanted = made_for if config is None else config
             raise ProgramError(f"the program is for the machine with digest {digest}, not {wanted.digest()} ({wanted.name})")
         if len(code) != count * INSTRUCTION_BYTES:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gen.timing import interval
+from sw.compiler.layout import ceil_div
 from sw.compiler.plan import Plan, tile_order
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token
@@ -37,8 +37,7 @@ def steps_of(share: Share, plan: Plan) -> Iterator[Step]:
     for number, (block, tile) in enumerate(tile_order(share, plan)):
         piece = depth.waves
         if number == 0:
-            streamed = -(-tile.rows // share.mode(depth.waves - 1, tile.width).parts)
-            piece = -(-FIRST_PIECE_CYCLES // interval(share.config, streamed))
+            piece = ceil_div(FIRST_PIECE_CYCLES, share.wave_cycles(depth.waves - 1, tile.rows, tile.width))
         p_key = None
         if share.gemm.parameters and tile.n_index != scaled:
             scaled, p_key = tile.n_index, (tile.n_index if plan.keep_p else number,)
@@ -53,7 +52,7 @@ def steps_of(share: Share, plan: Plan) -> Iterator[Step]:
 
 
 class Slots:
-    """Places that data of one kind takes in turns. Uses end in the order of the loads that follow, so one counting token says what is free."""
+    """Places that data of one kind takes in turns. Loads take them in the order in which uses free them, so one token counts them."""
 
     def __init__(self, places: Iterable[Any], uses: Iterable[tuple | None], free: Token):
         """`uses`: the key that each step uses, in order; None for none."""

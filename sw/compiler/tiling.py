@@ -7,7 +7,7 @@ from functools import cached_property
 from gen.config import Config, Unit
 from gen.isa import Mode
 from gen.timing import interval
-from sw.compiler.layout import INT32_BYTES, blocks_of, mode_of, padded_rows
+from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, mode_of, padded_rows, round_up
 
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
 OUTPUTS = ("int32", "int8", "uint8")
@@ -184,7 +184,8 @@ class Share:
     def row_limit(self) -> int:
         """Rows that fit the output buffers and half of a moving buffer, so that loads run ahead of the array."""
         config = self.config
-        stored = min(config.wide_rows if self.stores_wide(width) else config.narrow_rows for width in {self.widest, self.width(self.tile_stop - 1)})
+        widths = {self.widest, self.width(self.tile_stop - 1)}
+        stored = min(config.wide_rows if self.stores_wide(width) else config.narrow_rows for width in widths)
         streamed = max(config.moving_capacity // 2, min(config.array.side, config.moving_capacity)) * min(mode.parts for mode in self.modes)
         return min(stored, streamed)
 
@@ -192,11 +193,14 @@ class Share:
         """Whether every column pair holds all rows of a tile of `width` blocks."""
         return self.config.array.unit is Unit.SINGLE or width > 1
 
+    def wave_cycles(self, wave: int, rows: int, width: int) -> int:
+        """Cycles in which a wave of `rows` rows occupies the array."""
+        return interval(self.config, ceil_div(rows, self.mode(wave, width).parts))
+
     def array_cycles(self, rows: int, width: int) -> int:
         """Cycles in which an output tile occupies the array."""
-        depth = self.depth
-        kinds = [(0, 1), (depth.waves - 1, depth.waves - 1)]
-        return sum(count * interval(self.config, -(-rows // self.mode(wave, width).parts)) for wave, count in kinds if count)
+        last = self.depth.waves - 1
+        return self.wave_cycles(0, rows, width) + last * self.wave_cycles(last, rows, width)
 
     def store_cycles(self, rows: int, width: int) -> int:
         """Issue cycles of an output tile's StLBUF."""
@@ -211,9 +215,9 @@ def shares(config: Config, gemm: Gemm, by_rows: int) -> list[Share]:
     """Split a product over the groups: `by_rows` parts of the rows times parts of the n tiles. Groups without work are left out."""
     by_tiles = config.array.groups // by_rows
     align = config.beat_words
-    rows = -(-(-(-gemm.m // by_rows)) // align) * align
+    rows = round_up(ceil_div(gemm.m, by_rows), align)
     reach = config.tile // config.array.side
-    n_tiles = -(-blocks_of(config, gemm.n) // reach)
-    tiles = -(-n_tiles // by_tiles)
+    n_tiles = ceil_div(blocks_of(config, gemm.n), reach)
+    tiles = ceil_div(n_tiles, by_tiles)
     return [Share(config, gemm, row, min(gemm.m, row + rows), tile, min(n_tiles, tile + tiles))
             for row in range(0, gemm.m, rows) for tile in range(0, n_tiles, tiles)]

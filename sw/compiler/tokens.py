@@ -1,4 +1,4 @@
-"""Which of a group's sixteen tokens the compiler uses for what. Each counts filled or freed places; loads and uses run in the same order."""
+"""Which of a group's sixteen tokens the compiler uses for what. Each counts filled or freed places, in the order in which they are used."""
 
 import enum
 from collections.abc import Iterable

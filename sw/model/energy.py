@@ -55,16 +55,17 @@ def load_table(path: Path = TABLE) -> Table:
         return float(row["picojoule"]) * 8 / int(row["bits"])
 
     sram = sorted((float(row["capacity_bytes"]), per_byte(row)) for row in rows if row["quantity"] == "sram")
-    sources = tuple(f"{row['quantity']}{' ' + row['capacity_bytes'] + ' bytes' if row['capacity_bytes'] else ''}: {row['source']}" for row in rows)
+    sizes = (f" of {row['capacity_bytes']} bytes" if row["capacity_bytes"] else "" for row in rows)
+    sources = tuple(f"{row['quantity']}{size}: {row['source']}" for row, size in zip(rows, sizes))
     return Table(nodes[0], float(values["mac8"]["picojoule"]), per_byte(values["dram"]), tuple(sram), sources)
 
 
 def energy(config: Config, counters: Mapping[str, int], table: Table | None = None) -> dict[str, float]:
     """Energy in pJ: `macs`, `lbuf`, `gbuf`, `obuf`, `dram` and their `total`. `counters` are those of `Prediction` or of the machine.
 
-    Every PE multiplies in every streamed step, padding included. A word is written into and read from a local buffer once. The counters do not
-    tell the rows of each mode apart, so `obuf` takes all waves of a group to have the same rows. Memories are charged by the bytes moved and the
-    size of one memory (a core's buffer, a slice, a parity bank); registers, wires, control, clock and leakage are not in it.
+    Every PE multiplies in every streamed step, padding included. A word is written into and read from a local buffer once. The counters do
+    not tell the rows of each mode apart, so `obuf` takes all waves of a group to have the same rows. Memories are charged by the bytes
+    moved and the size of one memory (a core's buffer, a slice, a parity bank). Registers, wires, control, clock and leakage are not in it.
     """
     table = table or load_table()
     side, buffers, flex = config.array.side, config.buffers, config.array.unit is Unit.FLEX

@@ -21,6 +21,8 @@ smtbmc z3
 [script]
 read_rtlil spec.il
 prep -top top
+memory_map
+opt -full
 
 [files]
 spec.il

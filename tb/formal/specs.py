@@ -23,11 +23,11 @@ class QueueSpec(wiring.Component):
 
     def __init__(self, *, depth: int, make=Queue):
         self.depth, self.make = depth, make
-        super().__init__({"push": In(1), "entry": In(3), "ready": In(1), "mark": In(1)})
+        super().__init__({"push": In(1), "entry": In(1), "ready": In(1), "mark": In(1)})
 
     def elaborate(self, platform):
         m = observer()
-        m.submodules.queue = queue = self.make(shape=3, depth=self.depth)
+        m.submodules.queue = queue = self.make(shape=1, depth=self.depth)
         pushed, popped = Signal(), Signal()
         m.d.comb += [
             queue.push.eq(self.push),
@@ -44,7 +44,7 @@ class QueueSpec(wiring.Component):
             Assert(queue.full == (inside == self.depth)),
             Assert(queue.head.valid == (inside != 0)),
         ]
-        marked, entry, ahead = Signal(), Signal(3), Signal(range(self.depth + 1))
+        marked, entry, ahead = Signal(), Signal(), Signal(range(self.depth + 1))
         with m.If(~marked & self.mark & pushed):
             m.d.sync += [marked.eq(1), entry.eq(self.entry), ahead.eq(inside - popped)]
         with m.Elif(marked & popped):
@@ -117,10 +117,10 @@ class ArbiterSpec(wiring.Component):
         under_way, holder = Signal(), Signal(range(CLIENTS), init=CLIENTS - 1)
         with m.If(arbiter.port.valid):
             m.d.sync += [under_way.eq(~ended), holder.eq(arbiter.port.p.tag)]
-        m.d.comb += Assert(arbiter.locked == under_way)
+        m.d.comb += [Assert(arbiter.locked == under_way), Assert(holder < CLIENTS)]
         with m.If(under_way):
             m.d.comb += [Assert(granted == Mux(self.valid.bit_select(holder, 1), 1 << holder, 0)), Assert(arbiter.owner == holder)]
-        with m.If(~self.valid.any()):
+        with m.If(~self.valid.any() | ~self.enable):
             m.d.comb += Assert(arbiter.owner == holder)
         # While a client waits without a break, at most two bursts of others end. `turns`: how many may still go first.
         for number in range(CLIENTS):

@@ -15,8 +15,10 @@ def random_config(rng: random.Random) -> Config:
     return Config(
         name="random",
         array=Array(side=side, unit=kind, groups=rng.choice((1, 1, 2, 4)), multiplier_latency=rng.randint(1, 6), row_latency=row_latency),
-        buffers=Buffers(moving_words=rng.choice((32, 64)), stationary_tiles=rng.choice((8, 16)), accumulator_words=8, slices=4,
-                        slice_words=256, store_lanes=rng.choice([lanes for lanes in (1, 2, 4) if lanes <= side])),
+        buffers=Buffers(
+            moving_words=rng.choice((32, 64)), stationary_tiles=rng.choice((4, 8, 16) if row_latency < 3 else (8, 16)), accumulator_words=8,
+            slices=4, slice_words=256, store_lanes=rng.choice([lanes for lanes in (1, 2, 4) if lanes <= side]),
+        ),
         memory=Memory(bytes_per_cycle=side * beat_words, latency=rng.choice((1, 2, 3, 7, 20, 40)), burst_beats=rng.choice((1, 2, 4, 16))),
         control=Control(
             queue_depth=rng.choice((2, 2, 3, 4, 8)), fetch_depth=rng.choice((16, 16, 32)), landing_depth=rng.choice((2, 2, 3, 4)),

@@ -5,7 +5,7 @@ from collections import deque
 
 
 class MemoryModel:
-    """Serves a memory port (or only its streams) from `data`. `beats` notes every accepted beat: cycle and the request's fields.
+    """Serves the streams of a memory port from `data`; `response` None for a client that only writes. `beats` notes every accepted beat: cycle and the request's fields.
 
     `pause` is the probability with which a cycle accepts nothing, and with which a due answer is held back. Cycle 0 is the process's first.
     """
@@ -26,11 +26,12 @@ class MemoryModel:
         while True:
             ready = not self._paused()
             ctx.set(self.request.ready, ready)
-            answer = bool(due) and due[0][0] <= self.cycle and not self._paused()
-            ctx.set(self.response.valid, answer)
-            if answer:
-                _, tag, value = due.popleft()
-                ctx.set(self.response.payload, {"tag": tag, "data": value})
+            if self.response is not None:
+                answer = bool(due) and due[0][0] <= self.cycle and not self._paused()
+                ctx.set(self.response.valid, answer)
+                if answer:
+                    _, tag, value = due.popleft()
+                    ctx.set(self.response.payload, {"tag": tag, "data": value})
             _, _, valid, payload = await ctx.tick().sample(self.request.valid, self.request.payload)
             if valid and ready:
                 beat = {name: int(payload[name]) for name in ("write", "tag", "last", "beats", "address", "data")}

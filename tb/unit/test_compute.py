@@ -43,7 +43,7 @@ def accumulate(config: Config, program: Program, waves: list[Wave]) -> np.ndarra
 
 
 def writes(config: Config, waves: list[Wave], times: Times):
-    """Local-buffer writes by cycle: {cycle: (address, words)}. A tile that is visible in V has row i written in V + i, the latest allowed."""
+    """Local-buffer writes {cycle: (address, words)}; a tile that is visible in V has row i written in V + i, the latest allowed."""
     rng, side = np.random.default_rng(7), config.array.side
     moving, stationary, pointer = {}, {}, 0
     for j, wave in enumerate(waves):
@@ -72,11 +72,12 @@ def feed(ctx, port, write, cores: int):
 
 def read_of(config: Config, half: int):
     """Every place of a half."""
-    return [(half, pair, bank, word) for pair in range(config.column_pairs) for bank in range(2) for word in range(config.buffers.accumulator_words)]
+    words = range(config.buffers.accumulator_words)
+    return [(half, pair, bank, word) for pair in range(config.column_pairs) for bank in range(2) for word in words]
 
 
 def run(config: Config, program: Program, waves: list[Wave], times: Times, reads: dict[int, tuple]):
-    """Run the program; `reads` of accumulators by cycle. Returns the values read by place, after checking the cycles of decisions and tokens."""
+    """Run the program with `reads` of accumulators by cycle and check the cycles of all decisions and tokens. Returns the values read by place."""
     dut, seen, end = Compute(config), {}, max(len(times.stall), max(reads) + 3)
     moving, stationary = writes(config, waves, times)
     port = dut.accumulators
@@ -127,7 +128,8 @@ def test_back_to_back_waves_into_the_same_words(tall_first, rows, unit):
     config, rng = machine(1, unit, 1, 3), np.random.default_rng(rows)
     for pair in ((Mode.FW, Mode.HSW), (Mode.VSW, Mode.ISW)):
         modes = pair if tall_first else pair[::-1]
-        instructions = [Instruction("ExecGEMM", mode=mode, rows=rows, waves=2, accumulate=i > 0, signal=1) for i, mode in enumerate(modes * 2)]
+        instructions = [Instruction("ExecGEMM", mode=mode, rows=rows, waves=2, accumulate=i > 0, signal=1)
+                        for i, mode in enumerate(modes * 2)]
         program = Program(instructions, [0] * 4, [0] * 4, [1] * 8, [1] * 8)
         waves, times = operands(rng, config, program), expected(config, program)
         places = read_of(config, 0)

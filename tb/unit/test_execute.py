@@ -1,6 +1,7 @@
 """The EXECUTE controller against the closed form of rtl/README.md: decisions, releases, tokens and the stall cause of every cycle."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -130,7 +131,8 @@ def drive(ctx, ports, program: Program, t: int, state: dict):
     ctx.set(ports.instruction.valid, visible)
     if visible:
         instruction = program.instructions[popped]
-        ctx.set(ports.instruction.payload.bits, int.from_bytes(instruction.encode(), "little") & ((1 << len(ports.instruction.payload.bits)) - 1))
+        bits = ports.instruction.payload.bits
+        ctx.set(bits, int.from_bytes(instruction.encode(), "little") & ((1 << len(bits)) - 1))
         ctx.set(ports.instruction.payload.index, 100 + popped)
     ctx.set(ports.moving_ready, t + 1 in state["moving"])
     ctx.set(ports.stationary_ready, t + 1 in state["stationary"])
@@ -148,7 +150,8 @@ def start(moving: list[int], stationary: list[int]) -> dict:
 
 
 CASES = [(1, "flex", 1, 0), (1, "flex", 2, 9), (2, "flex", 1, 0), (2, "flex", 2, 30), (2, "quad", 1, 5), (2, "single", 1, 5),
-         (4, "flex", 1, 0), (4, "flex", 2, 0), (4, "flex", 1, 20), (4, "quad", 1, 0), (4, "single", 2, 40), (8, "flex", 1, 10), (8, "flex", 3, 0)]
+         (4, "flex", 1, 0), (4, "flex", 2, 0), (4, "flex", 1, 20), (4, "quad", 1, 0), (4, "single", 2, 40),
+         (8, "flex", 1, 10), (8, "flex", 3, 0)]
 
 
 @pytest.mark.parametrize(("side", "unit", "row_latency", "gap"), CASES)
@@ -187,7 +190,7 @@ def test_every_cycle_is_as_the_closed_form_says(side, unit, row_latency, gap):
             if ctx.get(dut.step):
                 rows_seen.append(ctx.get(dut.keep))
             under_way = any(shift < t <= stream for shift, stream in zip(times.shift, times.stream))
-            under_way |= any(times.shift[i] < t <= times.stream[j - 1] for i, j in zip(starts, starts[1:]))
+            under_way |= any(times.shift[i] < t <= times.stream[j - 1] for i, j in pairwise(starts))
             assert ctx.get(dut.idle) == (not under_way and not active[t]), where
             await ctx.tick()
         assert state["started"] == state["popped"] == len(program.instructions)

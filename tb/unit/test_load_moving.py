@@ -176,10 +176,13 @@ def convolution(rng, config, contents, arrival: int) -> list[Load]:
         n, oy = divmod(oy, out_height)
         return n * width * height + oy * stride * width + ox * stride
 
+    def fits(step):
+        steps = [range(i, min(i + step, rows)) for i in range(0, rows, step)]
+        words = [[linear(first_row + row) + block * pitch for row in some for block in range(blocks)] for some in steps]
+        return out_width >= step and all(conflict_free(some, config.banks) for some in words)
+
     rate = int(rng.integers(0, PARTS[mode].bit_length()))
-    while rate and (out_width < 1 << rate or not all(
-            conflict_free([linear(first_row + row) + block * pitch for row in range(i, min(i + (1 << rate), rows)) for block in (0, blocks - 1)],
-                          config.banks) for i in range(0, rows, 1 << rate))):
+    while rate and not fits(1 << rate):
         rate -= 1
     load = Instruction("LdLBUF_H", slice=where, address=address % 65536, mode=mode, rate=rate, rows=rows, waves=waves,
                        pitch=pitch, wave_stride=blocks * pitch, im2col=1, start_x=ox, start_y=oy,
@@ -188,7 +191,7 @@ def convolution(rng, config, contents, arrival: int) -> list[Load]:
     return [Load(arrival, conv), Load(arrival, load, matrix[first_row:first_row + rows, first_wave:first_wave + waves].swapaxes(0, 1))]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("unit", "side"), UNITS[1:5])
 def test_random_im2col(unit, side, seed):
     """Convolutions and plain loads mixed, back to back: geometry registers may not leak into a neighbour."""

@@ -1,0 +1,115 @@
+"""Counters and registers: what was observed while running, two cycles after the end; and the bus."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gen.isa import VERSION, Cause, Mode, Stall
+from gen.presets import PRESETS
+from gen.registers import IDENTITY, registers
+from rtl.control.counters import Counters
+from rtl.control.registers import RegisterFile, counter_names
+
+
+def simulate(component, bench):
+    simulator = Simulator(component)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_counts(seed):
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    config = PRESETS["small"].organise("4G1F")
+    counters = Counters(config)
+    names = counter_names(config)
+
+    async def run(ctx, cycles: int):
+        want = dict.fromkeys(names, 0)
+        active: list[int] = []
+        for cycle in range(-3, cycles + 2):
+            running = 0 <= cycle < cycles
+            ctx.set(counters.clear, cycle == -1)
+            ctx.set(counters.running, running)
+            for port, name in ((counters.fetch_beat, "fetch_beats"), (counters.read_beat, "dram_read_beats"), (counters.write_beat, "dram_write_beats")):
+                bit = rng.getrandbits(1)
+                ctx.set(port, bit)
+                want[name] += bit and running
+            want["cycles"] += running
+            for number, group in enumerate(counters.groups):
+                found = {"wave": rng.getrandbits(1), "wave_mode": rng.choice(list(Mode)), "stall": rng.choice(list(Stall)),
+                         "active": rng.random() < 0.05, "streaming": rng.getrandbits(1)}
+                found |= {name: rng.getrandbits(1) for name in ("loading_moving", "loading_stationary", "storing")}
+                found |= {name: rng.randrange(5) for name in ("moving_words", "stationary_words", "stored_words")}
+                for name, value in found.items():
+                    ctx.set(getattr(group, name), value)
+                if not running:
+                    continue
+                if found["active"]:
+                    active.append(cycle)
+                want[f"g{number}_waves_{found['wave_mode'].name.lower()}"] += found["wave"]
+                want[f"g{number}_stall_{found['stall'].name.lower()}"] += 1
+                for counter, name in (("busy_load_h", "loading_moving"), ("busy_load_v", "loading_stationary"), ("busy_execute", "streaming"),
+                                      ("busy_store", "storing"), ("moving_words", "moving_words"), ("stationary_words", "stationary_words"),
+                                      ("stored_words", "stored_words")):
+                    want[f"g{number}_{counter}"] += found[name]
+            await ctx.tick()
+        want["array_cycles"] = active[-1] - active[0] + 1 if active else 0
+        assert {name: ctx.get(value) for name, value in zip(names, counters.values)} == want
+
+    async def bench(ctx):
+        await run(ctx, 150)
+        await run(ctx, 40)
+        await run(ctx, 1)
+
+    simulate(counters, bench)
+
+
+def test_bus():
+    config = PRESETS["small"].organise("4G1F")
+    unit = RegisterFile(config)
+    offsets = {item.name: item.offset for item in registers(4)}
+    assert len(offsets) == 13 + 4 * 18 and len(counter_names(config)) == 5 + 4 * 18
+
+    async def read(ctx, offset: int) -> int:
+        ctx.set(unit.bus.address, offset)
+        await ctx.tick()
+        return ctx.get(unit.bus.read_data)
+
+    async def write(ctx, offset: int, value: int) -> bool:
+        ctx.set(unit.bus.address, offset)
+        ctx.set(unit.bus.write_data, value)
+        ctx.set(unit.bus.write_enable, 1)
+        start = bool(ctx.get(unit.start))
+        await ctx.tick()
+        ctx.set(unit.bus.write_enable, 0)
+        return start
+
+    async def bench(ctx):
+        for i, value in enumerate(unit.counters):
+            ctx.set(value, 0x8000_0000 + i)
+        for i, name in enumerate(counter_names(config)):
+            assert await read(ctx, offsets[name]) == 0x8000_0000 + i
+        assert await read(ctx, offsets["identity"]) == IDENTITY
+        assert await read(ctx, offsets["version"]) == VERSION
+        assert await read(ctx, 0xFFC) == 0
+        assert not await write(ctx, offsets["program"], 0x1234_5678)
+        assert not await write(ctx, offsets["count"], 77)
+        assert not await write(ctx, offsets["control"], 2)
+        assert not await write(ctx, offsets["cycles"], 1)
+        assert await write(ctx, offsets["control"], 1)
+        ctx.set(unit.busy, 1)
+        assert not await write(ctx, offsets["control"], 1)
+        assert not await write(ctx, offsets["program"], 1)
+        assert [await read(ctx, offsets[name]) for name in ("program", "count", "status")] == [0x1234_5678, 77, 1]
+        ctx.set(unit.busy, 0)
+        ctx.set(unit.done, 1)
+        assert await read(ctx, offsets["status"]) == 2
+        ctx.set(unit.cause, Cause.DEADLOCK)
+        ctx.set(unit.error_index, 99)
+        assert [await read(ctx, offsets[name]) for name in ("status", "cause", "error_index")] == [6, Cause.DEADLOCK, 99]
+
+    simulate(unit, bench)

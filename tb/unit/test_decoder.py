@@ -1,0 +1,153 @@
+"""Dispatch: every check against the rules written out in Python, on legal, mutated and random bits; queues, Barrier, End."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gen.config import Config
+from gen.config import Unit as Kind
+from gen.isa import BY_CODE, OPCODES, Cause, Instruction, Unit, layout
+from gen.presets import PRESETS
+from rtl.control.decoder import OWN, SHARED, Decoder
+
+CONFIGS = [PRESETS["tiny"], PRESETS["tiny"].organise("1G4C"), PRESETS["small"].organise("4G1F"), PRESETS["base"].organise("1G1C")]
+
+
+def verdict(config: Config, word: int) -> Cause:
+    """Why the machine stops at these 256 bits (rtl/README.md, Fetch and dispatch)."""
+    code, version = word & 15, word >> 4 & 15
+    if code not in BY_CODE:
+        return Cause.OPCODE
+    if version != 1:
+        return Cause.VERSION
+    name, end, values = BY_CODE[code].name, 0, {}
+    for item, offset in layout(name):
+        value = word >> offset & (1 << item.width) - 1
+        if item.signed and value >> item.width - 1:
+            value -= 1 << item.width
+        values[item.name], end = value, offset + item.width
+        if item.name not in ("opcode", "version") and not item.bottom <= value <= item.top:
+            return Cause.FIELD
+    wrong = word >> end or values["group"] >= config.array.groups or values.get("slice", 0) >= config.buffers.slices
+    if "mode" in values:
+        mode = values["mode"]
+        wrong = wrong or mode not in {Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit]
+        parts = [1, 2, 2, 4][mode]
+        if name in ("LdLBUF_H", "ExecGEMM"):
+            wrong = wrong or (values["rows"] + parts - 1) // parts > config.moving_capacity
+        if name == "LdLBUF_H":
+            wrong = wrong or 1 << values["rate"] > parts
+        if name == "ExecGEMM":
+            wrong = wrong or values["rows"] > config.buffers.accumulator_words * (4 if mode & 1 else 2)
+    if name == "StLBUF":
+        wrong = wrong or values["rows"] > config.buffers.accumulator_words * (2 if values["wide"] else 4)
+    return Cause.FIELD if wrong else Cause.NONE
+
+
+def words(config: Config, rng: random.Random, count: int) -> list[int]:
+    """Bits of instructions: fields at and beyond their limits, single bits flipped, and noise."""
+    found = []
+    limits = [1, 2, config.moving_capacity, 2 * config.moving_capacity, 4 * config.moving_capacity, config.wide_rows, config.narrow_rows]
+    for _ in range(count):
+        name = rng.choice(list(OPCODES))
+        values = {}
+        for item, _ in layout(name)[2:]:
+            values[item.name] = rng.choice([item.bottom, item.top, rng.randint(item.bottom, item.top)])
+        values["group"] = rng.randrange(config.array.groups)
+        if "slice" in values:
+            values["slice"] = rng.randrange(config.buffers.slices)
+        if "mode" in values and rng.random() < 0.9:
+            values["mode"] = rng.choice({Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit])
+        if "rows" in values:
+            values["rows"] = min(max(rng.choice(limits) + rng.choice([-1, 0, 0, 1]), 1), 65535)
+        word = int.from_bytes(Instruction(name, **values).encode(), "little")
+        change = rng.random()
+        if change < 0.2:
+            word ^= 1 << rng.randrange(256)
+        elif change < 0.3:      # a field at any value
+            item, offset = rng.choice(layout(name)[1:])
+            mask = (1 << item.width) - 1 << offset
+            word = word & ~mask | rng.getrandbits(256) & mask
+        elif change < 0.35:
+            item, offset = rng.choice(layout(name)[1:])
+            word &= ~((1 << item.width) - 1 << offset)
+        elif change < 0.37:
+            word = rng.getrandbits(256)
+        found.append(word)
+    return found
+
+
+def simulate(decoder: Decoder, bench):
+    simulator = Simulator(decoder)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.name}-{config.organisation}")
+def test_checks(config):
+    decoder = Decoder(config)
+    cases = words(config, random.Random(3), 1500)
+    causes = [verdict(config, word) for word in cases]
+    assert all(causes.count(cause) > 8 for cause in (Cause.NONE, Cause.OPCODE, Cause.VERSION)) and causes.count(Cause.FIELD) > 200
+    assert causes.count(Cause.NONE) > 300
+
+    async def bench(ctx):
+        ctx.set(decoder.instruction.valid, 1)
+        for word, cause in zip(cases, causes):
+            ctx.set(decoder.instruction.payload, word)
+            assert ctx.get(decoder.cause) == cause, hex(word)
+        ctx.set(decoder.instruction.valid, 0)
+        for word in cases[:50]:
+            ctx.set(decoder.instruction.payload, word)
+            assert ctx.get(decoder.cause) == Cause.NONE
+            assert not ctx.get(decoder.push_shared) and not any(ctx.get(push) for push in decoder.push)
+        ctx.set(decoder.exhausted, 1)
+        assert ctx.get(decoder.cause) == Cause.END
+
+    simulate(decoder, bench)
+
+
+def test_each_goes_to_its_queue():
+    config = PRESETS["small"].organise("4G1F")
+    decoder = Decoder(config)
+    rng = random.Random(4)
+
+    async def bench(ctx):
+        ctx.set(decoder.instruction.valid, 1)
+        for _ in range(600):
+            name, group = rng.choice([name for name, op in OPCODES.items() if op.unit is not None]), rng.randrange(4)
+            unit = OPCODES[name].unit
+            assert unit is not None
+            ctx.set(decoder.instruction.payload, int.from_bytes(Instruction(name, group=group).encode(), "little"))
+            full_shared, full = rng.getrandbits(2), [rng.getrandbits(4) for _ in range(4)]
+            ctx.set(decoder.full_shared, full_shared)
+            for there, value in zip(decoder.full, full):
+                ctx.set(there, value)
+            want_shared, want = 0, [0, 0, 0, 0]
+            if unit in (Unit.DMA_IN, Unit.DMA_OUT):
+                want_shared = 1 << SHARED.index(unit) & ~full_shared
+            else:
+                want[group] = 1 << OWN.index(unit) & ~full[group]
+            assert ctx.get(decoder.push_shared) == want_shared
+            assert [ctx.get(push) for push in decoder.push] == want
+            assert ctx.get(decoder.instruction.ready) == bool(want_shared or any(want))
+
+    simulate(decoder, bench)
+
+
+def test_barrier_and_end_wait_for_quiet():
+    decoder = Decoder(PRESETS["tiny"])
+
+    async def bench(ctx):
+        ctx.set(decoder.instruction.valid, 1)
+        for name, ends in (("Barrier", False), ("End", True)):
+            ctx.set(decoder.instruction.payload, int.from_bytes(Instruction(name).encode(), "little"))
+            for quiet in (0, 1):
+                ctx.set(decoder.quiet, quiet)
+                assert ctx.get(decoder.instruction.ready) == quiet
+                assert ctx.get(decoder.ended) == (ends and quiet)
+        ctx.set(decoder.instruction.payload, 0x21)      # an End of another version ends nothing
+        assert not ctx.get(decoder.ended) and ctx.get(decoder.cause) == Cause.VERSION
+
+    simulate(decoder, bench)

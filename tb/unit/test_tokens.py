@@ -1,0 +1,130 @@
+"""Tokens: sixteen counters against integers, the errors at both ends, and the link of a unit that serves several groups."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from rtl.control.tokens import Tokens, route
+from rtl.interfaces import TokenPort
+
+
+def simulate(component, bench):
+    simulator = Simulator(component)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_against_integers(seed):
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    tokens = Tokens()
+    counts = [0] * 16
+    taken_together = 0
+
+    async def bench(ctx):
+        nonlocal taken_together
+        for _ in range(400):
+            left = counts.copy()
+            for unit in tokens.units:
+                signal = rng.getrandbits(16) & rng.getrandbits(16) & rng.getrandbits(16)
+                wait = rng.getrandbits(16) & rng.getrandbits(16) if rng.random() < 0.8 else 0
+                ctx.set(unit.signal, signal)
+                ctx.set(unit.wait, wait)
+                ready = all(counts[token] > 0 for token in range(16) if wait >> token & 1)
+                assert ctx.get(unit.ready) == ready
+                # Take only what the others have left: no error in this test.
+                take = ready and all(left[token] > 0 for token in range(16) if wait >> token & 1) and rng.random() < 0.8
+                ctx.set(unit.take, take)
+                for token in range(16):
+                    if take and wait >> token & 1:
+                        left[token] -= 1
+                        taken_together += left[token] < counts[token] - 1
+                    counts_next[token] += signal >> token & 1
+            assert not ctx.get(tokens.error)
+            for token in range(16):
+                counts[token] = left[token] + counts_next[token]
+                counts_next[token] = 0
+            await ctx.tick()
+
+    counts_next = [0] * 16
+    simulate(tokens, bench)
+    assert taken_together > 20
+
+
+def test_two_takers_of_the_last_token_are_an_error():
+    tokens = Tokens()
+
+    async def bench(ctx):
+        first, second = tokens.units[2], tokens.units[5]
+        ctx.set(tokens.units[0].signal, 1 << 9)
+        await ctx.tick()
+        ctx.set(tokens.units[0].signal, 0)
+        for unit in (first, second):
+            ctx.set(unit.wait, 1 << 9)
+            assert ctx.get(unit.ready)
+            ctx.set(unit.take, 1)
+        assert not ctx.get(tokens.error)
+        await ctx.tick()
+        assert ctx.get(tokens.error)
+
+    simulate(tokens, bench)
+
+
+@pytest.mark.parametrize("signals", [1, 6])
+def test_more_than_255_is_an_error(signals):
+    tokens = Tokens()
+
+    async def bench(ctx):
+        ctx.set(tokens.units[1].signal, 1 << 15)
+        await ctx.tick().repeat(255)
+        assert not ctx.get(tokens.error)
+        for unit in list(tokens.units)[1:signals]:
+            ctx.set(unit.signal, 1 << 15)
+        ctx.set(tokens.units[0].signal, 1 << 15)
+        ctx.set(tokens.units[1].signal, 1 << 15 if signals > 1 else 0)
+        await ctx.tick()
+        assert ctx.get(tokens.error)
+
+    simulate(tokens, bench)
+
+
+class Routed(wiring.Component):
+    """One unit and the tokens of two groups."""
+
+    def __init__(self):
+        super().__init__({"unit": In(TokenPort()), "counts": Out(4).array(2)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.group_0 = first = Tokens(ports=1)
+        m.submodules.group_1 = second = Tokens(ports=1)
+        route(m, unit=self.unit, groups=[first.units[0], second.units[0]])
+        m.d.comb += [self.counts[0].eq(first.counts[0]), self.counts[1].eq(second.counts[0])]
+        return m
+
+
+def test_a_shared_unit_reaches_each_group():
+    routed = Routed()
+
+    async def bench(ctx):
+        unit = routed.unit
+        ctx.set(unit.signal_group, 1)
+        ctx.set(unit.signal, 1)
+        await ctx.tick().repeat(2)
+        ctx.set(unit.signal, 0)
+        assert [ctx.get(count) for count in routed.counts] == [0, 2]
+        ctx.set(unit.wait, 1)
+        assert not ctx.get(unit.ready)
+        ctx.set(unit.group, 1)
+        assert ctx.get(unit.ready)
+        ctx.set(unit.take, 1)
+        await ctx.tick()
+        assert [ctx.get(count) for count in routed.counts] == [0, 1]
+
+    simulate(routed, bench)
