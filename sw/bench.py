@@ -1,8 +1,9 @@
 """Benchmarks: how long generating and building take, how fast the RTL runs, and the cycles of reference GEMMs beside published yardsticks.
 
-Run: `make bench`, or `python -m sw.bench [--no-paper]`. Seconds are of this machine and this run; cycles and ratios are not. The yardsticks are
-SCALE-Sim's formulas for weight- and output-stationary arrays, compute only, and the bound of a weight-stationary array that loads each tile
-behind the one before; our array cycles count from the first to the last active cycle and include every stall in between, our total everything.
+Run: `make bench`, or `python -m sw.bench [--no-paper]`. Seconds are of this machine and this run; cycles and ratios are not.
+The yardsticks are SCALE-Sim's formulas for weight- and output-stationary arrays, compute only, and the bound of a weight-stationary
+array that loads each tile behind the one before. Our array cycles count from the first to the last active cycle and include every
+stall in between, our total cycles everything.
 """
 
 import argparse
@@ -71,7 +72,8 @@ def line(config: Config, report: Report) -> str:
     fine = "yes" if report.exact and not report.mismatches else "NO"
     return (f"{f'{m} x {n} x {k}':18} {f'{side}x{side}':8} {fine:5} {report.cycles:9,} {report.array_cycles:9,} "
             f"{report.macs / (config.pes * report.array_cycles):6.1%} {moved:9,.0f} {weight_stationary(m, n, k, side):9,} "
-            f"{output_stationary(m, n, k, side):9,} {overlapped(m, n, k, side):9,} " + " ".join(f"{report.waves[mode]:5}" for mode in report.waves))
+            f"{output_stationary(m, n, k, side):9,} {overlapped(m, n, k, side):9,} "
+            + " ".join(f"{count:5}" for count in report.waves.values()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
         wrong |= any(report.mismatches for report in reports)
     print(f"{'preset':8} {'PEs':>7} {'generate s':>11} {'build s':>9} {'cycles/s':>12}")
     print("\n".join(speeds))
-    print(f"\n{'M x N x K':18} {'array':8} {'exact':5} {'cycles':>9} {'array':>9} {'busy':>6} {'memory':>9} {'WS':>9} {'OS':>9} {'overlap':>9}    FW   VSW   HSW   ISW")
+    print(f"\n{'M x N x K':18} {'array':8} {'exact':5} {'cycles':>9} {'array':>9} {'busy':>6} "
+          f"{'memory':>9} {'WS':>9} {'OS':>9} {'overlap':>9}    FW   VSW   HSW   ISW")
     print("\n".join(lines))
     print("\nexact: result and every counter. busy: MACs / (PEs x array cycles). memory: bytes moved / bytes a cycle.\n"
           "WS, OS: SCALE-Sim's formulas without memory; overlap: weight-stationary, tiles loaded behind each other.")

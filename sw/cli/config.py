@@ -8,7 +8,7 @@ def add(commands):
     """Add the command."""
     group = commands.add_parser("config", help="show or check a configuration", allow_abbrev=False)
     actions = group.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text, run in (("show", "print it as TOML, ready to be edited", show), ("check", "say what it makes, or what is wrong", check)):
+    for name, text, run in (("show", "print it as TOML, to be edited", show), ("check", "say what it makes, or what is wrong", check)):
         action = actions.add_parser(name, help=text, allow_abbrev=False)
         action.add_argument("name", nargs="?", metavar="NAME|FILE", help="a preset or a TOML file, instead of --config")
         add_configuration(action)
@@ -46,5 +46,6 @@ def summary(config: Config) -> str:
     """One line about a configuration."""
     array, buffers = config.array, config.buffers
     slices = buffers.slices * buffers.slice_words * array.side / 1024
-    return (f"{config.name}: {config.organisation}, {array.groups} x {config.cores} cores of {array.side} x {array.side} = {config.pes} PEs, "
-            f"{slices:g} KiB global buffer a group, {config.memory.bytes_per_cycle} bytes a cycle of memory")
+    units = f"{array.groups} x {config.cores} cores of {array.side} x {array.side} = {config.pes} PEs"
+    return (f"{config.name}: {config.organisation}, {units}, {slices:g} KiB global buffer a group, "
+            f"{config.memory.bytes_per_cycle} bytes a cycle of memory")

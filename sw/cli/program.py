@@ -1,4 +1,4 @@
-"""`flexwave compile|asm|disasm|run`: programs as files. A program file knows its machine and memory; raw code is 32 bytes an instruction."""
+"""`flexwave compile|asm|disasm|run`: programs as files. A program file knows its machine; raw code is 32 bytes an instruction."""
 
 import sys
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from gen.isa import INSTRUCTION_BYTES
+from gen.timing import drain
 from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
 from sw.compiler.tiling import CompileError, Share, Tile
 
@@ -216,4 +217,6 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
     if plan.c.slots < min(2, tiles):
         exposed += min(store, c_beats * sharers)
     tail = share.store_cycles(plan.rows, share.widest) + (c_beats // tiles + DMA_OUT_OVERHEAD) * sharers
-    return replace(plan, array=array, store=store, memory=memory, cycles=max(array, store, memory * sharers) + exposed + tail)
+    turns = (array + store + tiles * drain(config)) // 2 if tiles > 2 else 0     # a half: fill, drain, store
+    cycles = max(array, store, turns, memory * sharers) + exposed + tail
+    return replace(plan, array=array, store=store, memory=memory, cycles=cycles)

@@ -42,6 +42,7 @@ class Datapath:
         self.slices = np.zeros((buffers.slices, buffers.slice_words, side), np.uint8)
         self.moving = np.zeros((self.cores, buffers.moving_words, side), np.int64)
         self.stationary = np.zeros((self.cores, buffers.stationary_tiles, side, side), np.int64)
+        self.shadow = self.stationary[:, 0]
         # half, pair, s (parity bank s & 1, word s >> 1), column
         self.sums = np.zeros((2, config.column_pairs, 2 * buffers.accumulator_words, side), np.int64)
         self.records = np.zeros((config.column_pairs, side, 8), np.uint8)      # bytes of each column's bias and multiplier
@@ -112,19 +113,22 @@ class Datapath:
 
     # Waves
 
+    def shift(self):
+        """The next stationary tile into the array; its place in the LBUF-Vs may be filled again."""
+        self.shadow = self.stationary[:, self.read_v % self.config.buffers.stationary_tiles].copy()
+        self.read_v += 1
+
     def execute(self, instruction: Instruction, first: bool):
-        """The next wave of an ExecGEMM into the output buffers."""
+        """The next wave of an ExecGEMM, with the tile shifted last, into the output buffers."""
         values, mode = instruction.values, Mode(instruction.values["mode"])
         steps, rows = streamed(mode, values["rows"]), values["rows"]
         words = (self.read_h + np.arange(steps)) % self.config.buffers.moving_words
-        tiles = self.stationary[:, self.read_v % self.config.buffers.stationary_tiles]
         self.read_h += steps
-        self.read_v += 1
         overwrite = first and not values["accumulate"]
         upper: list[np.ndarray] = []
         for core in range(self.cores):
             source = core & 2 if mode.wide and self.cores > 1 else core
-            result = self.moving[source, words] @ tiles[core]
+            result = self.moving[source, words] @ self.shadow[core]
             pair = core & 1
             if self.cores > 1 and mode.tall:
                 if core < 2:

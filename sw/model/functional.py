@@ -150,6 +150,7 @@ class _Simulator:
             started = self.started[unit, group] = started or _Started(*queue.popleft())
             self.ready_v[group] -= 1
             self.room_v[group] += 1
+            self.paths[group].shift()
             started.shifted = True
             return True
         instruction = started.instruction

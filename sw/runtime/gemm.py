@@ -24,8 +24,8 @@ def gemm(config: Config, a: np.ndarray, b: np.ndarray, *, engine: str = "rtl", a
     return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, progress=progress)[0]
 
 
-def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, engine: str = "rtl", a_zero_point: int = 0, b_zero_point: int = 0,
-          progress: Callable[[str], None] | None = None) -> list[Report]:
+def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, engine: str = "rtl", a_zero_point: int = 0,
+          b_zero_point: int = 0, progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
     from sw.compiler.lower import compile_gemm
     from sw.compiler.tiling import CompileError
@@ -65,8 +65,8 @@ def _report(config: Config, engine: str, a: np.ndarray, b: np.ndarray, wanted: n
     wrong = () if exact else (f"result differs from the golden model in {np.count_nonzero(run.result != wanted)} of {m * n} values",)
     return Report(
         m=m, n=n, k=k, config=config.name, organisation=config.organisation,
-        dtype=str(a.dtype) if a.dtype == b.dtype else f"{a.dtype} x {b.dtype}", engine=engine, exact=exact, cycles=cycles, model_cycles=predicted,
-        array_cycles=counters["array_cycles"], macs=macs, utilization=macs / (config.pes * (cycles or predicted)),
+        dtype=str(a.dtype) if a.dtype == b.dtype else f"{a.dtype} x {b.dtype}",
+        engine=engine, exact=exact, cycles=cycles, model_cycles=predicted, array_cycles=counters["array_cycles"], macs=macs, utilization=macs / (config.pes * (cycles or predicted)),
         waves=report.waves(config, counters), traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
         stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches)
 
@@ -91,12 +91,17 @@ def check_sizes(config: Config, m: int, n: int, k: int):
     m_, n_, k_ = (-(-value // side) * side for value in (m, n, k))
     if m_ * k_ + k_ * n_ + 4 * m_ * n_ <= MEMORY:
         return
-    largest = max((k, "K"), (m, "M"), (n, "N"))[1]
-    rest = {"K": (MEMORY - 4 * m_ * n_) // (m_ + n_), "M": (MEMORY - k_ * n_) // (k_ + 4 * n_), "N": (MEMORY - m_ * k_) // (k_ + 4 * m_)}[largest]
+    sizes = {"K": k, "M": m, "N": n}
+    largest = max(sizes, key=lambda name: sizes[name])
+    rest = {
+        "K": (MEMORY - 4 * m_ * n_) // (m_ + n_),
+        "M": (MEMORY - k_ * n_) // (k_ + 4 * n_),
+        "N": (MEMORY - m_ * k_) // (k_ + 4 * m_),
+    }[largest]
     limit = rest // side * side
-    others = ", ".join(f"{name} = {value}" for name, value in (("M", m), ("N", n), ("K", k)) if name != largest)
     allowed = f"1..{limit}" if limit >= 1 else "every range"
-    raise UserError(f"{largest} = {dict(M=m, N=n, K=k)[largest]} is outside {allowed} with {others}: memory has {MEMORY} bytes")
+    others = ", ".join(f"{name} = {sizes[name]}" for name in "MNK" if name != largest)
+    raise UserError(f"{largest} = {sizes[largest]} is outside {allowed} with {others}: memory has {MEMORY} bytes")
 
 
 def random_operands(m: int, n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A small machine with the ports of `rtl.top.Machine`: it copies `count` beats from `program` to behind themselves, adding one to each byte."""
+"""A small machine with the ports of `rtl.top.Machine`: it copies `count` beats from `program` to behind them and adds one to each byte."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -78,8 +78,8 @@ class StandIn(wiring.Component):
                     m.d.sync += data.word_select(i, 8).eq(lane)
                 m.next = "write"
             with m.State("write"):
-                m.d.comb += [request.valid.eq(1), request.p.write.eq(1), request.p.address.eq(source + count * beat), request.p.data.eq(data),
-                             request.p.beats.eq(1), request.p.last.eq(1)]
+                m.d.comb += [request.valid.eq(1), request.p.write.eq(1), request.p.beats.eq(1), request.p.last.eq(1)]
+                m.d.comb += [request.p.address.eq(source + count * beat), request.p.data.eq(data)]
                 with m.If(request.ready):
                     m.d.sync += [source.eq(source + beat), left.eq(left - 1)]
                     m.next = "read"

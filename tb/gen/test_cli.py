@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -150,7 +151,8 @@ def test_doctor(capsys, monkeypatch):
     assert "MISSING g++" in capsys.readouterr().out
 
 
-KEYS = ("m n k config organisation dtype engine exact cycles model_cycles array_cycles macs utilization waves traffic energy_pj stalls").split()
+KEYS = ["m", "n", "k", "config", "organisation", "dtype", "engine", "exact", "cycles", "model_cycles", "array_cycles", "macs",
+        "utilization", "waves", "traffic", "energy_pj", "stalls"]
 
 
 @pytest.mark.parametrize("engine", ["golden", "model"])
@@ -159,7 +161,8 @@ def test_gemm_report(capsys, tmp_path, engine):
     b = np.random.default_rng(2).integers(0, 256, (7, 3), np.uint8)
     for name, value in (("a", a), ("b", b)):
         np.save(tmp_path / f"{name}.npy", value)
-    files = ["--a", str(tmp_path / "a.npy"), "--b", str(tmp_path / "b.npy"), "--out", str(tmp_path / "c.npy"), "--json", str(tmp_path / "r.json")]
+    names = {"a": "a.npy", "b": "b.npy", "out": "c.npy", "json": "r.json"}
+    files = [word for option, name in names.items() for word in (f"--{option}", str(tmp_path / name))]
     assert main(["gemm", *files, "--config", "tiny", "--engine", engine]) == 0
     out, err = capsys.readouterr()
     assert "equal to the golden model" in out and err == ""
@@ -183,16 +186,20 @@ def test_gemm_json_to_standard_output(capsys):
 
 
 def test_mismatch_is_reported(capsys, monkeypatch):
-    """A model that is off by one cycle: exit code 1 and the counter's name."""
-    from sw.runtime import engines
+    """A wrong value and a cycle too many: exit code 1, and what differs."""
+    from sw.model import functional
+    from sw.runtime.engines import Run
 
-    real = engines.predict
-
-    def wrong(*args, **kwargs):
-        prediction = real(*args, **kwargs)
-        prediction.counters["cycles"] += 1
-        return prediction
-
-    monkeypatch.setattr(engines.Run, "mismatches", property(lambda self: ("cycles = 9 differs from the predicted 10",)))
+    real = functional.run
+    monkeypatch.setattr(functional, "run", lambda *args: real(*args) ^ 1)
     assert main(["gemm", "2", "2", "2", "--config", "tiny", "--engine", "model"]) == 1
-    assert capsys.readouterr().err == "flexwave: cycles = 9 differs from the predicted 10\n"
+    assert capsys.readouterr().err == "flexwave: result differs from the golden model in 4 of 4 values\n"
+    monkeypatch.setattr(functional, "run", real)
+    whole = Run.__init__
+
+    def late(self, result, counters, prediction):
+        whole(self, result, counters | {"cycles": counters["cycles"] + 1}, prediction)
+
+    monkeypatch.setattr(Run, "__init__", late)
+    assert main(["gemm", "2", "2", "2", "--config", "tiny", "--engine", "model"]) == 1
+    assert re.fullmatch(r"flexwave: cycles = \d+ differs from the predicted \d+\n", capsys.readouterr().err)

@@ -20,9 +20,12 @@ def _field(item):
     return st.integers(meta["low"], meta["high"])
 
 
-sections = st.fixed_dictionaries({}, optional={
-    name: st.fixed_dictionaries({}, optional={item.name: _field(item) for item in dataclasses.fields(kind)}) for name, kind in SECTIONS.items()
-})
+def _section(kind):
+    return st.fixed_dictionaries({}, optional={item.name: _field(item) for item in dataclasses.fields(kind)})
+
+
+sections = st.fixed_dictionaries({}, optional={name: _section(kind) for name, kind in SECTIONS.items()})
+INTEGERS = [(name, item) for name, kind in SECTIONS.items() for item in dataclasses.fields(kind) if "low" in item.metadata]
 
 
 @given(sections)
@@ -37,12 +40,12 @@ def test_toml_round_trip(data):
     assert Config.from_dict(config.to_dict()) == config
 
 
-@given(st.sampled_from([(name, item) for name, kind in SECTIONS.items() for item in dataclasses.fields(kind) if "low" in item.metadata]),
-       st.booleans())
+@given(st.sampled_from(INTEGERS), st.booleans())
 def test_out_of_range(field, above):
     section, item = field
     value = item.metadata["high"] * 2 if above else item.metadata["low"] - 1
-    with pytest.raises(ConfigError, match=rf"^{section}\.{item.name} = {value} is outside {item.metadata['low']}\.\.{item.metadata['high']} "):
+    allowed = rf"{item.metadata['low']}\.\.{item.metadata['high']}"
+    with pytest.raises(ConfigError, match=rf"^{section}\.{item.name} = {value} is outside {allowed} "):
         Config.from_dict({section: {item.name: value}})
 
 

@@ -6,6 +6,7 @@ A program's counters and cycles come from the cycle model; products from numpy.
 import dataclasses
 import random
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def machine(preset: str, organisation: str) -> Config:
     return PRESETS[preset].organise(organisation)
 
 
-def operands(program: Program, seed: int) -> dict[str, np.ndarray]:
+def operands(program: Program, seed: int) -> dict[str, Any]:
     """Random operands over the full range of their types."""
     gemm, rng = program.gemm, np.random.default_rng(seed)
-    values = {
+    values: dict[str, Any] = {
         "a": rng.integers(0, 256, (gemm.m, gemm.k)) + LOWEST[gemm.a_dtype],
         "b": rng.integers(0, 256, (gemm.k, gemm.n)) + LOWEST[gemm.b_dtype],
     }
@@ -42,7 +43,7 @@ def operands(program: Program, seed: int) -> dict[str, np.ndarray]:
     return values
 
 
-def expected(program: Program, values: dict[str, np.ndarray]) -> np.ndarray:
+def expected(program: Program, values: dict[str, Any]) -> np.ndarray:
     """The result by numpy; sums are small enough for their products with the multipliers to be exact in float64."""
     gemm = program.gemm
     total = (values["a"] - gemm.a_zero_point) @ (values["b"] - gemm.b_zero_point) + values.get("bias", 0)

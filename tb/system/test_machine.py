@@ -22,7 +22,8 @@ def product(config, m: int, n: int, k: int, seed: int):
     a, b = rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)
     program = compile_gemm(config, m, n, k)
     image = program.image(a=a, b=b)
-    return program, image, gemm(a, b), Job(image, program.regions["program"].address, len(program.instructions), tuple(program.regions["result"]))
+    regions = program.regions
+    return program, image, gemm(a, b), Job(image, regions["program"].address, len(program.instructions), tuple(regions["result"]))
 
 
 def result(program, image, outcome):
@@ -102,10 +103,11 @@ def test_implicit_im2col(organisation, stride, pad):
     column_blocks = 2 if wide and config.cores == 4 else 1
     result_words = rows * 4
     program = [
-        Instruction("DmaIn", signal=1, memory=at["a"], slice=0, chunks=blocks, beats=words * side // beat, memory_stride=words * side, buffer_stride=pitch),
+        Instruction("DmaIn", signal=1, memory=at["a"], slice=0, chunks=blocks, beats=words * side // beat,
+                    memory_stride=words * side, buffer_stride=pitch),
         Instruction("DmaIn", signal=2, memory=at["b"], slice=1, beats=stationary.size // beat),
-        Instruction("SetConv", out_width=out_width, out_height=out_height, in_width=width, in_height=height, stride=stride, pad_x=pad, pad_y=pad,
-                    x_step=stride, row_step=stride * width - stride * (out_width - 1),
+        Instruction("SetConv", out_width=out_width, out_height=out_height, in_width=width, in_height=height, stride=stride,
+                    pad_x=pad, pad_y=pad, x_step=stride, row_step=stride * width - stride * (out_width - 1),
                     image_step=height * width - stride * width * (out_height - 1) - stride * (out_width - 1),
                     kernel_x_step=1, kernel_y_step=width, channel_waves=channels // depth, kernel_width=kernel, kernel_height=kernel),
         Instruction("LdLBUF_V", wait=2, slice=1, mode=mode, waves=waves, signed=1),
@@ -130,7 +132,7 @@ def test_implicit_im2col(organisation, stride, pad):
 
 @pytest.mark.parametrize("organisation", ["1G1F", "4G1F", "1G4C", "1G1C"])
 def test_random_instruction_streams(organisation):
-    """Programs that no compiler would write: wherever the machine ends, every counter equals the prediction; where it stops, so does the model."""
+    """Programs that no compiler would write: where the machine ends, every counter equals the prediction; where it stops, so does the model."""
     config, seed = machine("tiny", organisation), 17
     print(f"seed {seed}")
     rng = random.Random(f"{seed} {organisation}")
@@ -154,5 +156,10 @@ def test_random_instruction_streams(organisation):
 def own_slices(program: list[Instruction]) -> list[Instruction]:
     """Give every unit slices of its own, so that no port is used twice, and let memory accesses stay inside the image."""
     place = {"DmaIn": 0, "LdLBUF_H": 1, "LdLBUF_V": 2, "DmaOut": 3, "StLBUF": 4, "LdScale": 5}
-    return [Instruction(each.name, **{key: value for key, value in each.values.items() if key not in ("opcode", "version")} | {"slice": place[each.name]})
-            if each.name in place else each for each in program]
+
+
+    def moved(each: Instruction) -> Instruction:
+        values = {key: value for key, value in each.values.items() if key not in ("opcode", "version")}
+        return Instruction(each.name, **values | {"slice": place[each.name]})
+
+    return [moved(each) if each.name in place else each for each in program]

@@ -5,9 +5,10 @@ from collections import deque
 
 
 class MemoryModel:
-    """Serves the streams of a memory port from `data`; `response` None for a client that only writes. `beats` notes every accepted beat: cycle and the request's fields.
+    """Serves the streams of a memory port from `data`; `response` may be None for a client that only writes.
 
-    `pause` is the probability with which a cycle accepts nothing, and with which a due answer is held back. Cycle 0 is the process's first.
+    `beats` notes every accepted beat: cycle and the request's fields. `pause` is the probability with which a cycle accepts nothing, and
+    with which a due answer is held back. Cycle 0 is the process's first.
     """
 
     def __init__(self, request, response, *, data: bytearray, latency: int, beat: int, pause: float = 0.0, seed: int = 0):

@@ -77,7 +77,7 @@ def read_of(config: Config, half: int):
 
 
 def run(config: Config, program: Program, waves: list[Wave], times: Times, reads: dict[int, tuple]):
-    """Run the program with `reads` of accumulators by cycle and check the cycles of all decisions and tokens. Returns the values read by place."""
+    """Run the program, with `reads` of accumulators by cycle, and check every decision and token. Returns the values read, by place."""
     dut, seen, end = Compute(config), {}, max(len(times.stall), max(reads) + 3)
     moving, stationary = writes(config, waves, times)
     port = dut.accumulators

@@ -11,6 +11,9 @@ from gen.registers import IDENTITY, registers
 from rtl.control.counters import Counters
 from rtl.control.registers import RegisterFile, counter_names
 
+PLAIN = {"busy_load_h": "loading_moving", "busy_load_v": "loading_stationary", "busy_execute": "streaming", "busy_store": "storing",
+         "moving_words": "moving_words", "stationary_words": "stationary_words", "stored_words": "stored_words"}   # counter: observation
+
 
 def simulate(component, bench):
     simulator = Simulator(component)
@@ -34,7 +37,8 @@ def test_counts(seed):
             running = 0 <= cycle < cycles
             ctx.set(counters.clear, cycle == -1)
             ctx.set(counters.running, running)
-            for port, name in ((counters.fetch_beat, "fetch_beats"), (counters.read_beat, "dram_read_beats"), (counters.write_beat, "dram_write_beats")):
+            for port, name in ((counters.fetch_beat, "fetch_beats"), (counters.read_beat, "dram_read_beats"),
+                               (counters.write_beat, "dram_write_beats")):
                 bit = rng.getrandbits(1)
                 ctx.set(port, bit)
                 want[name] += bit and running
@@ -52,9 +56,7 @@ def test_counts(seed):
                     active.append(cycle)
                 want[f"g{number}_waves_{found['wave_mode'].name.lower()}"] += found["wave"]
                 want[f"g{number}_stall_{found['stall'].name.lower()}"] += 1
-                for counter, name in (("busy_load_h", "loading_moving"), ("busy_load_v", "loading_stationary"), ("busy_execute", "streaming"),
-                                      ("busy_store", "storing"), ("moving_words", "moving_words"), ("stationary_words", "stationary_words"),
-                                      ("stored_words", "stored_words")):
+                for counter, name in PLAIN.items():
                     want[f"g{number}_{counter}"] += found[name]
             await ctx.tick()
         want["array_cycles"] = active[-1] - active[0] + 1 if active else 0

@@ -87,7 +87,8 @@ def test_dma_in(seed, beat, latency, pause, share):
     items = program(rng, "DmaIn", beat, 12)
     tokens, waiting = Tokens(rng, share, cycles), deque(enumerate(items))
     unit = DmaIn(config)
-    memory = MemoryModel(unit.request, unit.response, data=bytearray(rng.randbytes(MEMORY)), latency=latency, beat=beat, pause=pause, seed=seed)
+    data = bytearray(rng.randbytes(MEMORY))
+    memory = MemoryModel(unit.request, unit.response, data=data, latency=latency, beat=beat, pause=pause, seed=seed)
     written: dict = {}
     writes: list[int] = []
     idle: list[bool] = []
@@ -182,8 +183,8 @@ def test_dma_out(seed, beat, latency, pause, share):
 
     want = []
     for item in items:
-        for target, source, left in zip(walk(item, beat, "memory", "memory_stride"), walk(item, config.beat_words, "address", "buffer_stride"),
-                                        bursts(item, 4)):
+        targets, sources = walk(item, beat, "memory", "memory_stride"), walk(item, config.beat_words, "address", "buffer_stride")
+        for target, source, left in zip(targets, sources, bursts(item, 4)):
             value = sum(stored(item.group, item.slice, source + i) << 8 * side * i for i in range(config.beat_words))
             want.append({"write": 1, "tag": 2, "last": left == 1, "beats": left, "address": target, "data": value})
     assert [beat_ for _, beat_ in memory.beats] == want

@@ -1,4 +1,4 @@
-"""Fetch: every beat and every instruction in its cycle, for beats narrower and wider than an instruction; the same program under back-pressure."""
+"""Fetch: every beat and instruction in its cycle, for beats narrower and wider than an instruction; the same under back-pressure."""
 
 import dataclasses
 import random
@@ -16,10 +16,13 @@ from tb.unit.refused import refused
 
 def config_of(beat: int) -> Config:
     base = PRESETS["tiny"]
-    side = max(2, beat // 16)
     return dataclasses.replace(
-        base, array=dataclasses.replace(base.array, side=side), memory=dataclasses.replace(base.memory, bytes_per_cycle=beat, latency=7),
-        buffers=dataclasses.replace(base.buffers, moving_words=256, store_lanes=2, slice_words=512), control=dataclasses.replace(base.control, fetch_depth=32))
+        base,
+        array=dataclasses.replace(base.array, side=max(2, beat // 16)),
+        memory=dataclasses.replace(base.memory, bytes_per_cycle=beat, latency=7),
+        buffers=dataclasses.replace(base.buffers, moving_words=256, store_lanes=2, slice_words=512),
+        control=dataclasses.replace(base.control, fetch_depth=32),
+    )
 
 
 def expected(config: Config, count: int, ready: list[bool]) -> tuple[list[int], list[int]]:
@@ -49,7 +52,8 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
     program = 128 * max(1, config.memory.bytes_per_cycle // 32)
     data = bytearray(rng.randbytes(program + 32 * count + 2048))
     fetch = Fetch(config)
-    memory = MemoryModel(fetch.request, fetch.response, data=data, latency=config.memory.latency, beat=config.memory.bytes_per_cycle, pause=pause)
+    memory = MemoryModel(fetch.request, fetch.response, data=data, latency=config.memory.latency, beat=config.memory.bytes_per_cycle,
+                         pause=pause)
     pops: list[tuple[int, bytes]] = []
 
     async def bench(ctx):

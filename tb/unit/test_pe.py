@@ -37,7 +37,9 @@ def test_multiplier(latency):
     assert [cycle["product"] for cycle in seen[latency:]] == [a * b for a, b in pairs]
 
 
-@pytest.mark.parametrize(("row_latency", "multiplier_latency", "early"), [(1, 1, False), (1, 3, False), (2, 3, False), (1, 3, True), (3, 2, True)])
+@pytest.mark.parametrize(("row_latency", "multiplier_latency", "early"), [
+    (1, 1, False), (1, 3, False), (2, 3, False), (1, 3, True), (3, 2, True),
+])
 def test_pe(row_latency, multiplier_latency, early):
     seed = 10 * row_latency + multiplier_latency
     rng, cycles = random.Random(seed), 200

@@ -8,7 +8,9 @@ from rtl.array.core import SubCore
 from tb.unit.test_array import machine
 
 
-@pytest.mark.parametrize(("side", "row_latency", "multiplier_latency"), [(1, 1, 1), (1, 2, 3), (2, 1, 3), (2, 2, 1), (4, 1, 1), (4, 1, 3), (4, 3, 2)])
+@pytest.mark.parametrize(("side", "row_latency", "multiplier_latency"), [
+    (1, 1, 1), (1, 2, 3), (2, 1, 3), (2, 2, 1), (4, 1, 1), (4, 1, 3), (4, 3, 2),
+])
 def test_tiles_back_to_back(side, row_latency, multiplier_latency):
     seed = 100 * side + 10 * row_latency + multiplier_latency
     rng = np.random.default_rng(seed)

@@ -1,5 +1,7 @@
 """The whole machine on small programs: a GEMM, every way to stop, and one run after another."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -65,22 +67,18 @@ class Bench:
         self.memory.cycle = -1      # the cycle of the write: the run's cycle 0 follows
         await self.write("control", 1)
         for _ in range(4000):
-            assert (await self.status()) == (2 if self.ctx.get(self.machine.done) else 1)
-            if self.ctx.get(self.machine.done):
+            done = self.ctx.get(self.machine.done)
+            assert await self.read("status") & 3 == (2 if done else 1)
+            if done:
                 break
         else:
             raise AssertionError("not done")
         # Bursts are always finished, also when the machine stops in their middle.
         beats = [beat for _, beat in self.memory.beats]
         assert not beats or beats[-1]["last"]
-        assert all(before["last"] or (after["tag"], after["beats"]) == (before["tag"], before["beats"] - 1) for before, after in zip(beats, beats[1:]))
+        for before, after in pairwise(beats):
+            assert before["last"] or (after["tag"], after["beats"]) == (before["tag"], before["beats"] - 1)
         return {name: await self.read(name) for name in self.offsets}
-
-    async def status(self) -> int:
-        """Busy and done of the status register, as they were in the cycle before."""
-        found = 2 if self.ctx.get(self.machine.done) else 1
-        assert (await self.read("status")) & 3 == found
-        return 2 if self.ctx.get(self.machine.done) else 1
 
 
 def gemm(rng) -> tuple[np.ndarray, bytes, bytes, list[Instruction]]:
@@ -135,8 +133,9 @@ def test_back_pressure_changes_only_the_timing(seed):
     async def script(bench):
         found, program = await run_gemm(bench, np.random.default_rng(seed))
         want = predict(TINY, program).counters
-        for name in ("dram_read_beats", "dram_write_beats", "fetch_beats", "g0_waves_fw", "g0_busy_execute", "g0_moving_words", "g0_stored_words"):
-            assert found[name] == want[name]
+        for name in want:
+            if "stall" not in name and name not in ("cycles", "array_cycles"):
+                assert found[name] == want[name]
         assert found["cycles"] > want["cycles"]
 
     Bench.simulate(script, pause=0.4, seed=seed)
@@ -164,8 +163,8 @@ STOPS = {
         Instruction("DmaIn", signal=3, chunks=1, beats=1), Instruction("Barrier"), Instruction("End"),
     ], Cause.PORT, 3),
     "deadlock": ([
-        LONG_IN, Instruction("StLBUF", wait=4), Instruction("LdLBUF_V", wait=32, waves=1), Instruction("LdLBUF_H", wait=16, rows=1, waves=1),
-        Instruction("End"),
+        LONG_IN, Instruction("StLBUF", wait=4), Instruction("LdLBUF_V", wait=32, waves=1),
+        Instruction("LdLBUF_H", wait=16, rows=1, waves=1), Instruction("End"),
     ], Cause.DEADLOCK, 3),
     "tiles never used": ([Instruction("LdLBUF_V", waves=9), Instruction("End")], Cause.DEADLOCK, 0),
 }
