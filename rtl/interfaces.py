@@ -55,7 +55,7 @@ class TokenPort(wiring.Signature):
     """A unit's link to the tokens.
 
     ``wait``/``group`` describe the queue head; ``ready`` says combinationally that all its tokens are positive; ``take`` is asserted in the
-    decision cycle; ``signal`` is a mask of tokens to increment, non-zero in the cycle in which an instruction (of ``signal_group``) is done.
+    decision cycle; ``signal`` is a mask of tokens to increment, non-zero in the cycle in which an instruction (of ``signal_group``) ends.
     """
 
     def __init__(self):

@@ -19,7 +19,7 @@ class SharedModules:
 
     def __init__(self, *, family: str | None = None):
         self.family = family
-        self.factories: dict[str, Callable[[], wiring.Component]] = {}
+        self.factories: dict[str, Callable[[], Any]] = {}
 
 
 def family(platform) -> str | None:
@@ -27,7 +27,7 @@ def family(platform) -> str | None:
     return getattr(platform, "family", None)
 
 
-def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], wiring.Component]) -> Any:
+def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], Any]) -> Any:
     """Add a component to `m` as submodule `instance` and return it (or its ports alone, where it is shared), to be wired.
 
     `module` names the design and must be the same exactly for components that are the same; they must use the `sync` domain.

@@ -28,8 +28,9 @@ class RowWalk(wiring.Component):
 
     A step is 2**rate rows; core q takes row `part_of(mode, q) & step_mask(rate)` of it, the lower cores of a tall mode in the second
     channel block (`pitch` words on). ``start`` takes the fields of ``load`` (a LdLBUF_H, sampled) and ``conv`` (its SetConv); ``again``
-    returns to the first row; ``step`` goes on by 2**rate rows. Outputs show it in the next cycle. ``rows``: rows left in that next cycle,
-    its step's included; a walker beyond them repeats the address of core 0, so that it cannot spoil the bank of a row that counts.
+    returns to the first row; ``step`` goes on by 2**rate rows, of which ``rows`` count. Outputs show it in the next cycle. A walker beyond
+    the rows that count repeats the address of core 0, so that it cannot spoil the bank of one that does.
+    ``start``, ``again`` and ``step`` may come late in the cycle: they only select.
     Without im2col rows follow each other by one word and ``x``, ``y`` mean nothing. With im2col ``x``, ``y`` are output pixels;
     out_width >= 2**rate is taken for granted: then a step, and the rows of the first step, cross at most one end of an image row,
     so that the first step has a closed form. Addresses are modulo 2**16.
@@ -59,7 +60,7 @@ class RowWalk(wiring.Component):
         m.d.comb += bottom.eq(load.start_y == conv.out_height - 1)
         below = Signal(PIXEL_BITS)
         m.d.comb += below.eq(Mux(bottom, 0, load.start_y + 1))
-        first = [(Const(0, ADDRESS_BITS), load.start_x, load.start_y)]
+        first: list[tuple] = [(Const(0, ADDRESS_BITS), load.start_x, load.start_y)]
         for row in range(1, min(self._config.cores, 4)):
             beyond = Signal(range(-(1 << PIXEL_BITS), (1 << PIXEL_BITS) + 4), name=f"row{row}_beyond")
             m.d.comb += beyond.eq(load.start_x + row - conv.out_width)
@@ -87,24 +88,20 @@ class RowWalk(wiring.Component):
                 last_row.eq(conv.out_height - 1),
             ]
 
-        moves = Signal()
-        m.d.comb += moves.eq(self.start | self.again | self.step)
         zero = None
         for core in range(self._config.cores):
             name = f"core{core}"
             place = Signal(2, name=f"{name}_place")     # its row within a step
-            next_place = Signal(2, name=f"{name}_next_place")
+            first_place = Signal(2, name=f"{name}_first_place")
             base, start = Signal(address, name=f"{name}_base"), Signal(address, name=f"{name}_start", reset_less=True)
             start_x, start_y = (Signal(PIXEL_BITS, name=f"{name}_start_{axis}", reset_less=True) for axis in "xy")
             words, x, y = (Signal(bits, name=f"{name}_first_{axis}") for bits, axis in zip((ADDRESS_BITS, PIXEL_BITS, PIXEL_BITS), "axy"))
-            if unit is not Unit.SINGLE:
-                m.d.comb += next_place.eq(Mux(self.start, part_of(load.mode, core) & mask, place))
-                if core:
-                    m.d.sync += place.eq(next_place)
+            if core:
+                m.d.comb += first_place.eq(part_of(load.mode, core) & mask)
             pitch = load.pitch & ~load.mode[1].replicate(16) if unit is Unit.FLEX and core >= 2 else 0
             m.d.comb += base.eq(load.address + pitch)
             options = sorted({part & mask for part in {0, core & 1, core >> 1, core} for mask in (0, 1, 3)}, reverse=True) if core else [0]
-            with m.Switch(next_place):
+            with m.Switch(first_place):
                 for option in options:
                     with m.Case(option) if option else m.Default():
                         m.d.comb += [value.eq(origin) for value, origin in zip((words, x, y), first[option])]
@@ -116,23 +113,25 @@ class RowWalk(wiring.Component):
                 at_end.eq((over >= 0) & im2col),
                 at_bottom.eq(self.y[core] == last_row),
             ]
-            following = Signal(address, name=f"{name}_next")
+            begin, following = Signal(address, name=f"{name}_begin"), Signal(address, name=f"{name}_next")
+            m.d.comb += [
+                begin.eq(base + words),
+                following.eq(self.addresses[core] + Mux(at_end, Mux(at_bottom, image_end, row_end), plain)),
+            ]
+            zero = (begin, following) if zero is None else zero
+            begin = Mux(first_place >= load.rows, zero[0], begin)
+            following = Mux(place >= self.rows, zero[1], following)
             with m.If(self.start):
-                m.d.comb += following.eq(base + words)
-                m.d.sync += [start.eq(following), start_x.eq(x), start_y.eq(y), self.x[core].eq(x), self.y[core].eq(y)]
+                m.d.sync += [place.eq(first_place), start.eq(begin), start_x.eq(x), start_y.eq(y)]
+                m.d.sync += [self.addresses[core].eq(begin), self.x[core].eq(x), self.y[core].eq(y)]
             with m.Elif(self.again):
-                m.d.comb += following.eq(start)
-                m.d.sync += [self.x[core].eq(start_x), self.y[core].eq(start_y)]
-            with m.Else():
-                m.d.comb += following.eq(self.addresses[core] + Mux(at_end, Mux(at_bottom, image_end, row_end), plain))
-                with m.If(self.step):
-                    m.d.sync += self.x[core].eq(Mux(at_end, over[:PIXEL_BITS], self.x[core] + pixels))
-                    with m.If(at_end):
-                        m.d.sync += self.y[core].eq(Mux(at_bottom, 0, self.y[core] + 1))
-            zero = following if zero is None else zero
-            spare = next_place >= self.rows
-            with m.If(moves):
-                m.d.sync += self.addresses[core].eq(Mux(spare, zero, following) if core else following)
+                m.d.sync += [self.addresses[core].eq(start), self.x[core].eq(start_x), self.y[core].eq(start_y)]
+            with m.Elif(self.step):
+                m.d.sync += [
+                    self.addresses[core].eq(following),
+                    self.x[core].eq(Mux(at_end, over[:PIXEL_BITS], self.x[core] + pixels)),
+                    self.y[core].eq(Mux(at_end, Mux(at_bottom, 0, self.y[core] + 1), self.y[core])),
+                ]
         return m
 
 
@@ -162,20 +161,8 @@ class WaveWalk(wiring.Component):
         load, conv = self.load, self.conv
         im2col, stride, wave = Signal(), Signal(ADDRESS_BITS, reset_less=True), Signal(8)
         row = Signal(ADDRESS_BITS, reset_less=True)  # of kernel column 0
-        next_row, next_kernel = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        next_x, next_y = Signal(4), Signal(4)
-        with m.If(self.start):
-            m.d.comb += [
-                next_row.eq(product(conv.kernel_y_step, load.start_kernel_y)),
-                next_kernel.eq(next_row + product(conv.kernel_x_step, load.start_kernel_x)),
-                next_x.eq(load.start_kernel_x),
-                next_y.eq(load.start_kernel_y),
-            ]
-        with m.Elif(self.kernel_x == conv.kernel_width - 1):
-            m.d.comb += [next_row.eq(row + conv.kernel_y_step), next_kernel.eq(next_row), next_x.eq(0), next_y.eq(self.kernel_y + 1)]
-        with m.Else():
-            m.d.comb += [next_row.eq(row), next_kernel.eq(self.kernel + conv.kernel_x_step)]
-            m.d.comb += [next_x.eq(self.kernel_x + 1), next_y.eq(self.kernel_y)]
+        first_row, next_row = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        m.d.comb += [first_row.eq(product(conv.kernel_y_step, load.start_kernel_y)), next_row.eq(row + conv.kernel_y_step)]
 
         last = im2col & (wave == conv.channel_waves - 1)
         with m.If(self.start):
@@ -187,10 +174,18 @@ class WaveWalk(wiring.Component):
             ]
         with m.Elif(self.advance):
             m.d.sync += [wave.eq(Mux(last, 0, wave + 1)), self.channel.eq(Mux(last, 0, self.channel + stride))]
-        with m.If(self.start | (self.advance & last)):
-            m.d.sync += [row.eq(next_row), self.kernel_x.eq(next_x), self.kernel_y.eq(next_y), self.kernel.eq(next_kernel)]
-        with m.If(self.start & ~load.im2col):
-            m.d.sync += self.kernel.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                row.eq(first_row),
+                self.kernel.eq(Mux(load.im2col, first_row + product(conv.kernel_x_step, load.start_kernel_x), 0)),
+                self.kernel_x.eq(load.start_kernel_x),
+                self.kernel_y.eq(load.start_kernel_y),
+            ]
+        with m.Elif(self.advance & last):
+            with m.If(self.kernel_x == conv.kernel_width - 1):
+                m.d.sync += [row.eq(next_row), self.kernel.eq(next_row), self.kernel_x.eq(0), self.kernel_y.eq(self.kernel_y + 1)]
+            with m.Else():
+                m.d.sync += [self.kernel.eq(self.kernel + conv.kernel_x_step), self.kernel_x.eq(self.kernel_x + 1)]
         return m
 
 

@@ -58,13 +58,17 @@ class LoadMoving(wiring.Component):
             starts_wave.eq(start & ~is_conv),
             begin.eq(starts_wave | follow),
             self.instruction.ready.eq(start),
-            self.tokens.wait.eq(Mux(self.instruction.valid, load.wait, 0)),
+            self.tokens.wait.eq(load.wait),
             self.tokens.group.eq(load.group),
             self.tokens.take.eq(start),
             self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),
             self.tokens.signal_group.eq(current.group),
         ]
-        m.d.sync += free.eq(free + self.release - Mux(begin, Mux(follow, streamed, head_streamed), 0))
+        # What a decision brings is known before it is known to fall: `more` tells whether it is the next wave's or the queue head's.
+        taken, rows, rate = Signal.like(free), Signal(16), Signal(2)
+        m.d.comb += [taken.eq(Mux(more, streamed, head_streamed)), rows.eq(Mux(more, current.rows, load.rows))]
+        m.d.comb += rate.eq(Mux(more, current.rate, load.rate))
+        m.d.sync += free.eq(Mux(begin, free + self.release - taken, free + self.release))
         with m.If(start):
             m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index)]
             with m.If(is_conv):
@@ -75,17 +79,14 @@ class LoadMoving(wiring.Component):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
 
         # Issue cycles.
-        rate, rows, left_next = Signal(2), Signal(16), Signal(16)
-        m.d.comb += [rate.eq(current.rate), rows.eq(current.rows), left_next.eq(left - (1 << rate))]
-        with m.If(starts_wave):
-            m.d.comb += [rate.eq(load.rate), rows.eq(load.rows)]
+        left_next = Signal(16)
+        m.d.comb += left_next.eq(left - (1 << current.rate))
         with m.If(begin):
-            m.d.comb += left_next.eq(rows)
             m.d.sync += [issuing.eq(1), reading.eq(1), first.eq(1), last.eq(rows <= (1 << rate)), left.eq(rows)]
         with m.Elif(start):
             m.d.sync += [issuing.eq(1), reading.eq(0), first.eq(1), last.eq(1), left.eq(0)]
         with m.Else():
-            m.d.sync += [first.eq(0), last.eq(left <= (2 << rate)), left.eq(left_next)]
+            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left_next)]
             with m.If(last):
                 m.d.sync += [issuing.eq(0), reading.eq(0)]
 
@@ -94,7 +95,7 @@ class LoadMoving(wiring.Component):
         m.d.comb += [parts_mask.eq((1 << log2_parts(current.mode, unit)) - 1), row_end.eq((phase | mask) == parts_mask)]
         with m.If(begin):
             m.d.sync += [phase.eq(0), target.eq(pointer)]
-            m.d.sync += pointer.eq(pointer + Mux(follow, streamed, head_streamed))
+            m.d.sync += pointer.eq(pointer + taken)
         with m.Elif(reading):
             m.d.sync += [phase.eq((phase + mask + 1) & parts_mask), target.eq(target + row_end)]
         cores = [reading & takes_part(current.mode, mask, phase, core, unit) for core in range(config.cores)]

@@ -48,7 +48,7 @@ class LoadStationary(wiring.Component):
             follow.eq(available & more),
             decide.eq(start | follow),
             self.instruction.ready.eq(start),
-            self.tokens.wait.eq(Mux(self.instruction.valid, load.wait, 0)),
+            self.tokens.wait.eq(load.wait),
             self.tokens.group.eq(load.group),
             self.tokens.take.eq(start),
             self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),

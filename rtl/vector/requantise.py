@@ -1,38 +1,13 @@
 """Requantisation of one column: an int32 sum to int8 or uint8, as ONNX QLinear operators define it."""
 
-from amaranth import C, Cat, ClockSignal, Instance, Module, Mux, Signal, signed
+from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.sharing import family
+from rtl.arith.product import BLOCK_BITS, Product
 
 LOW_BITS = 17       # operands of 17 bits unsigned or 18 signed fit one DSP multiplier (18 x 18, signed)
 KEPT_BITS = 19      # after the coarse shift: guard, up to 7 bits of fine shift, 11 bits of integer
-
-
-class Product(wiring.Component):
-    """product = a * b of two cycles before; registers at the operands and behind. On ECP5 they are those of a MULT18X18D."""
-
-    def __init__(self):
-        super().__init__({"a": In(signed(18)), "b": In(signed(18)), "product": Out(signed(36))})
-
-    def elaborate(self, platform):
-        m = Module()
-        if family(platform) == "ecp5":
-            buses = {"i_A": self.a, "i_B": self.b, "o_P": self.product}
-            ports = {f"{name}{i}": bus[i] for name, bus in buses.items() for i in range(len(bus))}
-            ports |= {f"i_C{i}": 0 for i in range(18)}
-            ports |= {f"i_{name}": 1 for name in ("SIGNEDA", "SIGNEDB", "CE0")}
-            ports |= {f"i_{name}{i}": 0 for name in ("CLK", "CE", "RST") for i in (1, 2, 3)}
-            ports |= {f"i_{name}": 0 for name in ("SOURCEA", "SOURCEB", "RST0")}
-            registers = {f"p_REG_{name}_CLK": "CLK0" for name in ("INPUTA", "INPUTB", "OUTPUT")}
-            m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), **ports, **registers)
-        else:
-            a, b = Signal.like(self.a, reset_less=True), Signal.like(self.b, reset_less=True)
-            product = Signal.like(self.product, reset_less=True)
-            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
-            m.d.comb += self.product.eq(product)
-        return m
 
 
 class Requantiser(wiring.Component):
@@ -79,7 +54,8 @@ class Requantiser(wiring.Component):
         m.d.comb += self.total.eq(Mux(self.relu & (total < 0), 0, total))
 
         # 2, 3: the low part of the mantissa in multipliers
-        m.submodules.product_low, m.submodules.product_high = product_low, product_high = Product(), Product()
+        m.submodules.product_low = product_low = Product(width=BLOCK_BITS)
+        m.submodules.product_high = product_high = Product(width=BLOCK_BITS)
         m.d.comb += [
             product_low.a.eq(total[:LOW_BITS]),
             product_high.a.eq(total[LOW_BITS:].as_signed()),

@@ -66,8 +66,9 @@ def _report(config: Config, engine: str, a: np.ndarray, b: np.ndarray, wanted: n
     return Report(
         m=m, n=n, k=k, config=config.name, organisation=config.organisation,
         dtype=str(a.dtype) if a.dtype == b.dtype else f"{a.dtype} x {b.dtype}",
-        engine=engine, exact=exact, cycles=cycles, model_cycles=predicted, array_cycles=counters["array_cycles"], macs=macs, utilization=macs / (config.pes * (cycles or predicted)),
-        waves=report.waves(config, counters), traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
+        engine=engine, exact=exact, cycles=cycles, model_cycles=predicted, array_cycles=counters["array_cycles"],
+        macs=macs, utilization=macs / (config.pes * (cycles or predicted)), waves=report.waves(config, counters),
+        traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
         stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches)
 
 

@@ -1,8 +1,8 @@
 """A classifier of handwritten digits, trained in float and quantised to int8 after training.
 
-Data: the UCI digits that scikit-learn ships (1,797 images of 8 x 8, values 0..16). The network is a perceptron whose layer sizes need all four
-modes on a 16 x 16 unit. Weights are int8 with a scale for each output, activations uint8 with the zero point 0 (they follow a ReLU), the
-logits int8; every layer is requantised with one float32 multiplier for each output, as ONNX QLinear operators define it.
+Data: the UCI digits that scikit-learn ships (1,797 images of 8 x 8, values 0..16). The network is a perceptron whose layer sizes need
+all four modes on a 16 x 16 unit. Weights are int8 with a scale for each output, activations uint8 with the zero point 0 (they follow a
+ReLU), the logits int8; every layer is requantised with one float32 multiplier for each output, as ONNX QLinear operators define it.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,9 @@ def train() -> Classifier:
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
 
-    data = load_digits()
-    x_train, x_test, y_train, y_test = train_test_split(data.data, data.target, test_size=TEST_IMAGES, random_state=SEED, stratify=data.target)
+    images, labels = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = map(np.asarray, train_test_split(
+        images, labels, test_size=TEST_IMAGES, random_state=SEED, stratify=labels))
     network = MLPClassifier(HIDDEN, max_iter=60, random_state=SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -11,10 +11,20 @@ from rtl.interfaces import TOKEN_BITS
 from rtl.memory.arbiter import CLIENTS, Arbiter
 
 
+def must(condition):
+    """What is to be proved."""
+    return Assert(condition, "")
+
+
+def given(condition):
+    """What may be taken for granted."""
+    return Assume(condition, "")
+
+
 def observer() -> Module:
     """A module for assertions: registers have their initial values at the start, and the solver may not reset them later."""
     m = Module()
-    m.d.comb += Assume(~ResetSignal())
+    m.d.comb += given(~ResetSignal())
     return m
 
 
@@ -39,10 +49,10 @@ class QueueSpec(wiring.Component):
         inside = Signal(range(self.depth + 2))
         m.d.sync += inside.eq(inside + pushed - popped)
         m.d.comb += [
-            Assert(queue.count == inside),
-            Assert(inside <= self.depth),
-            Assert(queue.full == (inside == self.depth)),
-            Assert(queue.head.valid == (inside != 0)),
+            must(queue.count == inside),
+            must(inside <= self.depth),
+            must(queue.full == (inside == self.depth)),
+            must(queue.head.valid == (inside != 0)),
         ]
         marked, entry, ahead = Signal(), Signal(), Signal(range(self.depth + 1))
         with m.If(~marked & self.mark & pushed):
@@ -50,7 +60,7 @@ class QueueSpec(wiring.Component):
         with m.Elif(marked & popped):
             m.d.sync += [ahead.eq(ahead - 1), marked.eq(ahead != 0)]
         with m.If(marked & (ahead == 0)):
-            m.d.comb += [Assert(queue.head.valid), Assert(queue.head.payload == entry)]
+            m.d.comb += [must(queue.head.valid), must(queue.head.payload == entry)]
         return m
 
 
@@ -67,7 +77,7 @@ class TokensSpec(wiring.Component):
         failed = Signal()
         for number, unit in enumerate(tokens.units):
             m.d.comb += [unit.wait.eq(self.wait[number]), unit.signal.eq(self.signal[number]), unit.take.eq(self.take[number])]
-            m.d.comb += Assume(~unit.take | unit.ready)
+            m.d.comb += given(~unit.take | unit.ready)
         positive, outside = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
         for token in range(TOKEN_BITS):
             number = Signal(signed(12), name=f"number_{token}")
@@ -76,11 +86,11 @@ class TokensSpec(wiring.Component):
             m.d.sync += number.eq(number + signals - takes)
             m.d.comb += [positive[token].eq(number > 0), outside[token].eq((number < 0) | (number > LIMIT))]
             with m.If(~failed):
-                m.d.comb += Assert(tokens.counts[token] == number)
+                m.d.comb += must(tokens.counts[token] == number)
         with m.If(~failed):
-            m.d.comb += Assert(tokens.error == outside.any())
+            m.d.comb += must(tokens.error == outside.any())
             with m.If(~tokens.error):
-                m.d.comb += [Assert(unit.ready == (unit.wait & ~positive == 0)) for unit in tokens.units]
+                m.d.comb += [must(unit.ready == (unit.wait & ~positive == 0)) for unit in tokens.units]
         m.d.sync += failed.eq(failed | tokens.error)
         return m
 
@@ -103,25 +113,25 @@ class ArbiterSpec(wiring.Component):
             m.d.comb += [
                 granted[number].eq(arbiter.port.valid & (arbiter.port.p.tag == number)),
                 accepted[number].eq(client.valid & client.ready),
-                Assert(~granted[number] | client.valid),
-                Assert(accepted[number] == (granted[number] & self.ready)),
+                must(~granted[number] | client.valid),
+                must(accepted[number] == (granted[number] & self.ready)),
             ]
         ended = Signal()
         m.d.comb += [
             ended.eq(arbiter.port.valid & self.ready & arbiter.port.p.last),
             # Work-conserving: with nothing under way, some valid beat is granted.
-            Assert(arbiter.locked | ~self.enable | (granted.any() == self.valid.any())),
-            Assert(arbiter.locked | self.enable | ~arbiter.port.valid),
+            must(arbiter.locked | ~self.enable | (granted.any() == self.valid.any())),
+            must(arbiter.locked | self.enable | ~arbiter.port.valid),
         ]
         # A grant stays from a burst's first beat on offer to its last one accepted.
         under_way, holder = Signal(), Signal(range(CLIENTS), init=CLIENTS - 1)
         with m.If(arbiter.port.valid):
             m.d.sync += [under_way.eq(~ended), holder.eq(arbiter.port.p.tag)]
-        m.d.comb += [Assert(arbiter.locked == under_way), Assert(holder < CLIENTS)]
+        m.d.comb += [must(arbiter.locked == under_way), must(holder < CLIENTS)]
         with m.If(under_way):
-            m.d.comb += [Assert(granted == Mux(self.valid.bit_select(holder, 1), 1 << holder, 0)), Assert(arbiter.owner == holder)]
+            m.d.comb += [must(granted == Mux(self.valid.bit_select(holder, 1), 1 << holder, 0)), must(arbiter.owner == holder)]
         with m.If(~self.valid.any() | ~self.enable):
-            m.d.comb += Assert(arbiter.owner == holder)
+            m.d.comb += must(arbiter.owner == holder)
         # While a client waits without a break, at most two bursts of others end. `turns`: how many may still go first.
         for number in range(CLIENTS):
             passed, turns = Signal(range(4), name=f"passed_{number}"), Signal(range(4), name=f"turns_{number}")
@@ -132,6 +142,6 @@ class ArbiterSpec(wiring.Component):
             with m.Elif(ended):
                 m.d.sync += passed.eq(passed + 1)
             with m.If(passed != 0):
-                m.d.comb += Assert(passed + turns <= CLIENTS - 1)
-            m.d.comb += Assert(passed <= CLIENTS - 1)
+                m.d.comb += must(passed + turns <= CLIENTS - 1)
+            m.d.comb += must(passed <= CLIENTS - 1)
         return m

@@ -303,7 +303,7 @@ class Reference:
         if covered:
             self.n[f"g{g}_stall_array"] += 1
         else:
-            self.n[f"g{g}_stall_{(Stall.SHIFT if streams else missing).name.lower()}"] += 1
+            self.n[f"g{g}_stall_{(Stall.SHIFT if streams else missing or Stall.SHIFT).name.lower()}"] += 1
         if streams:
             self.active = True
             steps = -(-ins.rows // mode.parts)
@@ -330,6 +330,7 @@ class Reference:
         if x["shadow_free"] and self.ready[Unit.LOAD_V, g] > 0 and (x["to_shift"] > 0 or head is not None):
             self.active = True
             if x["to_shift"] == 0:
+                assert head is not None
                 self.pop(Unit.EXECUTE, g)
                 self.start(Unit.EXECUTE, g, head[1])
                 self.put(x, "ins", head[1])
@@ -407,5 +408,6 @@ class Reference:
                     raise Stopped("DEADLOCK", self.waiting())
             self.t += 1
         self.n["cycles"] = self.t
-        self.n["array_cycles"] = self.last_active - self.first_active + 1 if self.first_active is not None else 0
+        first, last = self.first_active, self.last_active
+        self.n["array_cycles"] = 0 if first is None or last is None else last - first + 1
         return self

@@ -23,7 +23,8 @@ def product(config, m: int, n: int, k: int, seed: int):
     program = compile_gemm(config, m, n, k)
     image = program.image(a=a, b=b)
     regions = program.regions
-    return program, image, gemm(a, b), Job(image, regions["program"].address, len(program.instructions), tuple(regions["result"]))
+    address, size = regions["result"]
+    return program, image, gemm(a, b), Job(image, regions["program"].address, len(program.instructions), (address, size))
 
 
 def result(program, image, outcome):
@@ -132,7 +133,7 @@ def test_implicit_im2col(organisation, stride, pad):
 
 @pytest.mark.parametrize("organisation", ["1G1F", "4G1F", "1G4C", "1G1C"])
 def test_random_instruction_streams(organisation):
-    """Programs that no compiler would write: where the machine ends, every counter equals the prediction; where it stops, so does the model."""
+    """Programs that no compiler would write: an end gives every counter as predicted, a stop the same cause."""
     config, seed = machine("tiny", organisation), 17
     print(f"seed {seed}")
     rng = random.Random(f"{seed} {organisation}")

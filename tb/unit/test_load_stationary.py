@@ -54,10 +54,14 @@ def test_random_programs(unit, side, seed):
     for _ in range(8):
         arrival += int(rng.integers(0, 12)) * int(rng.integers(0, 2))
         signed = int(rng.integers(0, 2))
+
+        def below(high: int, low: int = 0) -> int:
+            return int(rng.integers(low, high))
+
         program.append((arrival, Instruction(
-            "LdLBUF_V", slice=rng.integers(config.buffers.slices), address=rng.integers(1 << 16), mode=int(rng.choice(MODES[unit])),
-            waves=rng.integers(1, 6), zero_point=rng.integers(-128, 128) if signed else rng.integers(0, 256), signed=signed,
-            wait=rng.integers(0, 4), signal=rng.integers(0, 1 << 16), group=rng.integers(0, 4))))
+            "LdLBUF_V", slice=below(config.buffers.slices), address=below(1 << 16), mode=int(rng.choice(MODES[unit])),
+            waves=below(6, 1), zero_point=below(128, -128) if signed else below(256), signed=signed,
+            wait=below(4), signal=below(1 << 16), group=below(4))))
     simulate(config, program, seed=seed, shuffle=True, tokens={0: int(rng.integers(0, 30)), 1: int(rng.integers(0, 60))})
 
 

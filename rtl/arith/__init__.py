@@ -1,0 +1,1 @@
+"""Arithmetic: number formats and their operators."""
