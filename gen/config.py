@@ -295,7 +295,10 @@ class Config:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def organise(self, organisation: str) -> "Config":
-        """The same PEs, on-chip bytes and memory port in another of the paper's organisations. `self` must be 1G1F."""
+        """The same PEs, global and output buffer bytes and memory port in another of the paper's organisations. `self` must be 1G1F.
+
+        The one core of 1G1C has one moving buffer, twice as wide: half the bytes of the four.
+        """
         if organisation not in ORGANISATIONS:
             raise ConfigError(f"organisation = {organisation!r} is none of {', '.join(ORGANISATIONS)}")
         if organisation == self.organisation:

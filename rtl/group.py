@@ -22,8 +22,8 @@ from rtl.vector.store import Store
 class Group(wiring.Component):
     """Takes instructions for its own units (LOAD_H, LOAD_V, EXECUTE, STORE; masks in this order) and the DMA units' access to its buffer.
 
-    `busy`: a queue holds something or a unit is not idle. `active`: some unit is getting on with something. `heads`, `stuck`:
-    instructions at the queues' heads and units that wait, with their indices in the program. The two errors stop the machine.
+    `busy`: a queue holds something or a unit is not idle. `active`: some unit is getting on with something. `stuck`: units
+    that wait, with the index of the instruction they wait with. The two errors stop the machine.
     """
 
     def __init__(self, config: Config):
@@ -40,8 +40,6 @@ class Group(wiring.Component):
             "observed": Out(Observation()),
             "busy": Out(1),
             "active": Out(1),
-            "heads": Out(len(OWN)),
-            "head_indices": Out(32).array(len(OWN)),
             "stuck": Out(len(OWN)),
             "stuck_indices": Out(32).array(len(OWN)),
             "token_error": Out(1),
@@ -59,6 +57,7 @@ class Group(wiring.Component):
         m.submodules.tokens = tokens = Tokens()
         units = {Unit.LOAD_H: load_moving, Unit.LOAD_V: load_stationary, Unit.EXECUTE: compute, Unit.STORE: store}
 
+        queued = []
         for number, kind in enumerate(OWN):
             unit = units[kind]
             layout = entry_layout(kind)
@@ -68,15 +67,14 @@ class Group(wiring.Component):
                 queue.entry.index.eq(self.index),
                 queue.entry.bits.eq(self.bits),
                 self.full[number].eq(queue.full),
-                self.heads[number].eq(queue.head.valid),
-                self.head_indices[number].eq(queue.head.p.index),
                 self.stuck[number].eq(unit.waiting),
                 self.stuck_indices[number].eq(unit.index),
             ]
+            queued.append(queue.head.valid)
             wiring.connect(m, queue.head, unit.instruction)
             wiring.connect(m, unit.tokens, tokens.units[kind])
         m.d.comb += [
-            self.busy.eq(Cat(self.heads, *(~unit.idle for unit in units.values())).any()),
+            self.busy.eq(Cat(*queued, *(~unit.idle for unit in units.values())).any()),
             self.active.eq(Cat(~unit.idle & ~unit.waiting for unit in units.values()).any()),
             self.token_error.eq(tokens.error),
             self.collision.eq(buffer.collision),

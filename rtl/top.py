@@ -110,14 +110,12 @@ class Core(wiring.Component):
         m.d.comb += [self.beats[tag].eq(accepted & (self.memory.request.p.tag == tag)) for tag in (Tag.FETCH, Tag.DMA_IN, Tag.DMA_OUT)]
 
         # The end. Units first, then groups: the order in which a deadlock names the instruction it waits with.
-        heads = [(queue.head.valid, queue.head.p.index) for queue in queues]
-        heads += [(group.heads[i], group.head_indices[i]) for i in range(len(OWN)) for group in groups]
         stuck = [(unit.waiting, unit.index) for unit in shared.values()]
         stuck += [(group.stuck[i], group.stuck_indices[i]) for i in range(len(OWN)) for group in groups]
-        m.submodules.watchdog = watchdog = Watchdog(units=len(heads + stuck))
+        m.submodules.watchdog = watchdog = Watchdog(units=len(stuck))
         m.d.comb += [
-            watchdog.waiting.eq(Cat(waiting for waiting, _ in heads + stuck)),
-            *(there.eq(index) for there, (_, index) in zip(watchdog.indices, heads + stuck)),
+            watchdog.waiting.eq(Cat(waiting for waiting, _ in stuck)),
+            *(there.eq(index) for there, (_, index) in zip(watchdog.indices, stuck)),
             watchdog.active.eq(Cat(
                 fetch.busy, fetch.instruction.valid & fetch.instruction.ready, *(group.active for group in groups),
                 *(~unit.idle & ~unit.waiting for unit in shared.values()),

@@ -62,7 +62,7 @@ def run_network(config: Config, classifier: Classifier, *, engine: str, tell) ->
 
 def table(config: Config, runs: list[LayerRun]) -> str:
     """A line a layer and one for the network."""
-    lines = [f"{'layer':8} {'M x K x N':14} {'integers':>16} {'cycles':>9} {'predicted':>9} {'utilisation':>11}  "
+    lines = [f"{'layer':8} {'M x K x N':14} {'integers':>16} {'cycles':>9} {'predicted':>9} {'utilization':>11}  "
              + " ".join(f"{mode.name:>5}" for mode in Mode)]
     rows = [(run.layer.name, f"{len(run.output)} x {run.layer.weights.shape[0]} x {run.layer.weights.shape[1]}", [run]) for run in runs]
     for name, shape, part in [*rows, ("network", "", runs)]:

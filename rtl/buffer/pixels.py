@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
-from rtl.buffer.address import PIXEL_BITS, product
+from rtl.buffer.address import PIXEL_BITS
 from rtl.instruction import instruction_layout
 
 
@@ -51,3 +51,11 @@ class PixelCheck(wiring.Component):
                 outside |= (position < 0) | (position >= size)
             m.d.sync += self.outside[core].eq(Mux(active[2], outside, 0))
         return m
+
+
+def product(value, factor):
+    """value * factor as a tree of gated additions: no multiplier block, which the processing elements need."""
+    rows = [(value << i) & factor[i].replicate(len(value) + i) for i in range(len(factor))]
+    while len(rows) > 1:
+        rows = [rows[i] + rows[i + 1] if i + 1 < len(rows) else rows[i] for i in range(0, len(rows), 2)]
+    return rows[0]

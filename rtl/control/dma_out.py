@@ -1,6 +1,6 @@
 """DMA_OUT: from a slice of the global buffer to main memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +19,8 @@ class DmaOut(wiring.Component):
     """Executes DmaOut, one instruction at a time, a beat a cycle.
 
     A decision in d reads from `read_group` from d+1 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
-    every cycle. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
+    every cycle. With the last beat accepted in e the next decision may fall in e+1, in which the tokens are signalled: `Tokens` shows this
+    unit's signals in the same cycle, so that nothing hangs on the way from the memory port's ready to the counters.
     """
 
     def __init__(self, config: Config):
@@ -63,6 +64,9 @@ class DmaOut(wiring.Component):
             m.d.sync += [busy.eq(1), place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
         with m.Elif(sent & sending.final):
             m.d.sync += busy.eq(0)
+        m.d.sync += [self.tokens.signal.eq(0), self.tokens.signal_group.eq(self.read_group)]
+        with m.If(sent & sending.final):
+            m.d.sync += self.tokens.signal.eq(signal)
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
         to_read, room = Signal(), Signal(range(AHEAD + 1), init=AHEAD)
@@ -93,8 +97,6 @@ class DmaOut(wiring.Component):
             sent.eq(ahead.head.valid & self.request.ready),
             ahead.head.ready.eq(self.request.ready),
             sending.advance.eq(sent),
-            self.tokens.signal.eq(Mux(sent & sending.final, signal, 0)),
-            self.tokens.signal_group.eq(self.read_group),
             self.idle.eq(~busy),
             self.waiting.eq(self.instruction.valid & ~busy),
             self.index.eq(self.instruction.p.index),

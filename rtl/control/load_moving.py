@@ -48,15 +48,17 @@ class LoadMoving(wiring.Component):
         index, current = Signal(32), Signal(instruction_layout("LdLBUF_H"))
 
         # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder.
-        start, follow, begin, starts_wave = Signal(), Signal(), Signal(), Signal()
+        start, follow, begin = Signal(), Signal(), Signal()
+        fresh, again = Signal(), Signal()           # free for the queue head, for the next wave
         shift = log2_parts(load.mode, unit)
         head_streamed = Signal.like(free)
         m.d.comb += head_streamed.eq((load.rows >> shift) + (load.rows & ((1 << shift) - 1)).any())
         m.d.comb += [
-            start.eq((~issuing | last) & ~more & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
-            follow.eq((~issuing | last) & more & (free >= streamed)),
-            starts_wave.eq(start & ~is_conv),
-            begin.eq(starts_wave | follow),
+            fresh.eq((~issuing | last) & ~more),
+            again.eq((~issuing | last) & more),
+            start.eq(fresh & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
+            follow.eq(again & (free >= streamed)),
+            begin.eq((start & ~is_conv) | follow),
             self.instruction.ready.eq(start),
             self.tokens.wait.eq(load.wait),
             self.tokens.group.eq(load.group),
@@ -64,39 +66,35 @@ class LoadMoving(wiring.Component):
             self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),
             self.tokens.signal_group.eq(current.group),
         ]
-        # What a decision brings is known before it is known to fall: `more` tells whether it is the next wave's or the queue head's.
+        # A decision comes late in the cycle. What it brings is known before: `more` tells whether it is the next wave's or the queue
+        # head's, and what only matters in issue cycles is taken over whenever the unit is free for it, decided or not.
         taken, rows, rate = Signal.like(free), Signal(16), Signal(2)
         m.d.comb += [taken.eq(Mux(more, streamed, head_streamed)), rows.eq(Mux(more, current.rows, load.rows))]
         m.d.comb += rate.eq(Mux(more, current.rate, load.rate))
         m.d.sync += free.eq(Mux(begin, free + self.release - taken, free + self.release))
-        with m.If(start):
-            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index)]
-            with m.If(is_conv):
+        with m.If(fresh):
+            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(head_streamed)]
+            m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~is_conv & (load.waves != 1))]
+            with m.If(self.instruction.valid & is_conv):
                 m.d.sync += conv.eq(head(self.instruction, "SetConv"))
-            with m.Else():
-                m.d.sync += [streamed.eq(head_streamed), waves.eq(load.waves - 1), more.eq(load.waves != 1)]
         with m.Elif(follow):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
 
         # Issue cycles.
-        left_next = Signal(16)
-        m.d.comb += left_next.eq(left - (1 << current.rate))
-        with m.If(begin):
-            m.d.sync += [issuing.eq(1), reading.eq(1), first.eq(1), last.eq(rows <= (1 << rate)), left.eq(rows)]
-        with m.Elif(start):
-            m.d.sync += [issuing.eq(1), reading.eq(0), first.eq(1), last.eq(1), left.eq(0)]
+        with m.If(fresh | again):
+            m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows)]
+            m.d.sync += last.eq(Mux(more, 0, is_conv) | (rows <= (1 << rate)))
         with m.Else():
-            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left_next)]
-            with m.If(last):
-                m.d.sync += [issuing.eq(0), reading.eq(0)]
+            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left - (1 << current.rate))]
 
         # Where the step's rows go.
         mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()
         m.d.comb += [parts_mask.eq((1 << log2_parts(current.mode, unit)) - 1), row_end.eq((phase | mask) == parts_mask)]
         with m.If(begin):
-            m.d.sync += [phase.eq(0), target.eq(pointer)]
             m.d.sync += pointer.eq(pointer + taken)
-        with m.Elif(reading):
+        with m.If(fresh | again):
+            m.d.sync += [phase.eq(0), target.eq(pointer)]
+        with m.Else():
             m.d.sync += [phase.eq((phase + mask + 1) & parts_mask), target.eq(target + row_end)]
         cores = [reading & takes_part(current.mode, mask, phase, core, unit) for core in range(config.cores)]
 
@@ -106,10 +104,12 @@ class LoadMoving(wiring.Component):
         m.submodules.pixels = pixels = PixelCheck(config)
         m.submodules.delivery = delivery = Delivery(config, depth=self._depth)
         for part in (walk, wave):
-            m.d.comb += [part.load.eq(load), part.conv.eq(conv), part.start.eq(starts_wave)]
+            m.d.comb += [part.conv.eq(head(self.instruction, "SetConv")), part.set.eq(fresh & self.instruction.valid & is_conv)]
+            m.d.comb += [part.load.eq(load), part.start.eq(fresh)]
         m.d.comb += [
-            walk.again.eq(follow), walk.step.eq(reading & ~last), walk.rows.eq(left_next), wave.advance.eq(follow),
+            walk.again.eq(again), walk.step.eq(1), wave.advance.eq(follow),
             pixels.conv.eq(conv), pixels.active.eq(current.im2col), pixels.kernel_x.eq(wave.kernel_x), pixels.kernel_y.eq(wave.kernel_y),
+            walk.rows.eq(Mux(left[3:].any(), 4, left[:3] - (1 << current.rate))),
             self.read.enable.eq(reading), self.read.slice.eq(current.slice),
         ]
         for core in range(config.cores):

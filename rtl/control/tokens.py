@@ -13,14 +13,14 @@ LIMIT = 255     # largest value of a counter
 class Tokens(wiring.Component):
     """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
 
-    `ready` of a port is combinational in its `wait`. A take or signal in cycle t changes the count from t+1 on; any number of both may
-    meet. `error` is high in the cycle in which a counter would show less than 0 or more than 255 (two units took the last token at once,
-    or one signal too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is
-    for looking on.
+    `ready` of a port is combinational in its `wait`. A take or signal in cycle t is seen from t+1 on; only the signals of the ports in
+    `early`, whose units know of their end a cycle late, are seen in t already. Any number of takes and signals may meet. `error` is high in
+    the cycle in which a counter would show less than 0 or more than 255 (two units took the last token at once, or one signal too many);
+    the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is for looking on.
     """
 
-    def __init__(self, *, ports: int = len(Unit)):
-        self.ports = ports
+    def __init__(self, *, ports: int = len(Unit), early: tuple[int, ...] = (Unit.DMA_OUT,)):
+        self.ports, self.early = ports, early
         # A counter has room for the one step beyond the limits that stops the machine.
         self.shape = signed((LIMIT + ports).bit_length() + 1)
         super().__init__({"units": In(TokenPort()).array(ports), "error": Out(1), "counts": Out(self.shape).array(TOKEN_BITS)})
@@ -37,8 +37,11 @@ class Tokens(wiring.Component):
             ]
             # `take` arrives late in the cycle: next to the subtraction, not behind it, it is known whether tokens are left.
             m.d.sync += [count.eq(raised - taken), positive[token].eq(raised != taken)]
+        seen = positive
+        for port in self.early:
+            seen = seen | self.units[port].signal
         for unit in self.units:
-            m.d.comb += unit.ready.eq((positive | ~unit.wait).all())
+            m.d.comb += unit.ready.eq((seen | ~unit.wait).all())
         m.d.comb += self.error.eq(wrong.any())
         return m
 

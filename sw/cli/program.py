@@ -25,11 +25,12 @@ def add(commands):
     command.add_argument("-o", "--output", metavar="FILE.s", help="write here instead of standard output")
     command.set_defaults(run=disasm)
 
-    command = commands.add_parser("run", help="run raw code on the RTL, whatever it holds", allow_abbrev=False)
-    command.add_argument("program", metavar="FILE", help="a program file or raw code")
+    command = commands.add_parser("run", help="run a program file or raw code, whatever it holds", allow_abbrev=False)
+    command.add_argument("program", metavar="FILE", help="a program file (for its own machine) or raw code")
+    command.add_argument("--engine", choices=("rtl", "model"), default="rtl", help="generated hardware, or functional and cycle model")
     add_configuration(command)
     command.add_argument("--memory", metavar="FILE", help="bytes of main memory from address 0; zeros where there is none")
-    command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; the code lies behind it")
+    command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; raw code lies behind it")
     command.add_argument("--limit", default="1000000", metavar="CYCLES", help="cycles after which to give up")
     command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")
     command.set_defaults(run=run)
@@ -90,15 +91,15 @@ def disasm(options) -> int:
     return 0
 
 
-def code_of(name: str) -> bytes:
-    """The code of a program file or of raw code. Raises UserError for a damaged or truncated one."""
+def load(name: str):
+    """A program file's `Program`, or raw code as bytes. Raises UserError for a damaged or truncated one."""
     from gen.isa import INSTRUCTION_BYTES
     from sw.compiler.program import MAGIC, Program, ProgramError
 
     data = read_bytes("program", name)
     if data.startswith(MAGIC.encode()[:8]):
         try:
-            return Program.from_bytes(data).code()
+            return Program.from_bytes(data)
         except ProgramError as error:
             raise UserError(f"program = {name!r}: {error}") from None
     if not data or len(data) % INSTRUCTION_BYTES:
@@ -106,30 +107,69 @@ def code_of(name: str) -> bytes:
     return data
 
 
+def code_of(name: str) -> bytes:
+    """The code of a program file or of raw code."""
+    program = load(name)
+    return program if isinstance(program, bytes) else program.code()
+
+
 def run(options) -> int:
-    """Run code on the RTL; print registers, or the cause and index with which the machine stopped."""
-    config, out = configuration(options), output_file("out", options.out)
-    code = code_of(options.program)
+    """Run a program; print the counters, or the cause and index with which the machine stopped."""
+    out, program = output_file("out", options.out), load(options.program)
     size, limit = integer("size", options.size, 1), integer("limit", options.limit, 1)
     data = read_bytes("memory", options.memory) if options.memory else b""
-    if max(size, len(data)) + len(code) > 1 << 30:
-        raise UserError(f"size = {max(size, len(data))} is outside 1..{(1 << 30) - len(code)} bytes")
+    from gen.isa import INSTRUCTION_BYTES
+
+    if isinstance(program, bytes):
+        config, code, size = configuration(options), program, max(size, len(data))
+        step = max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle)
+        start = -(-size // step) * step
+        size = -(-(start + len(code)) // step) * step
+    else:
+        config, code, start, size = program.config, program.code(), program.regions["program"].address, program.memory
+        if options.organisation or options.config not in ("base", config.name):
+            raise UserError(f"config: {options.program!r} was compiled for {config.name} ({config.organisation}) and runs on nothing else")
+        if len(data) > size:
+            raise UserError(f"memory = {options.memory!r} has {len(data)} bytes, the program's memory {size}")
+    if size > 1 << 30:
+        raise UserError(f"size = {size} is outside 1..{1 << 30} bytes")
     import numpy as np
 
-    from gen.isa import INSTRUCTION_BYTES
-    from gen.simulate import Job, Simulator
-
-    step = max(32, config.memory.bytes_per_cycle)
-    start = -(-max(size, len(data)) // step) * step
-    image = np.zeros(-(-(start + len(code)) // step) * step, np.uint8)
+    image = np.zeros(size, np.uint8)
     image[:len(data)] = np.frombuffer(data, np.uint8)
     image[start:start + len(code)] = np.frombuffer(code, np.uint8)
-    with progress("simulating"):
-        outcome, = Simulator(config).run([Job(image, start, len(code) // INSTRUCTION_BYTES, (0, start), limit=limit)])
-    if outcome.error:
-        raise UserError(outcome.error)
+    with progress(f"running on {options.engine}"):
+        after, counters = (_on_rtl if options.engine == "rtl" else _on_model)(config, image, start, len(code) // INSTRUCTION_BYTES, limit)
     if out:
-        write_bytes(out, outcome.result.tobytes())
-    for name, value in outcome.registers.items():
+        write_bytes(out, after.tobytes())
+    for name, value in counters.items():
         print(f"{name:<24}{value}")
     return 0
+
+
+def _on_rtl(config, image, start: int, count: int, limit: int):
+    from gen.simulate import Job, Simulator
+
+    outcome, = Simulator(config).run([Job(image, start, count, (0, image.size), limit=limit)])
+    if outcome.error:
+        raise UserError(outcome.error)
+    return outcome.result, outcome.registers
+
+
+def _on_model(config, image, start: int, count: int, _limit: int):
+    from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
+    from sw.model import ModelError, functional, predict
+
+    instructions = []
+    for index in range(count):
+        at = start + index * INSTRUCTION_BYTES
+        try:
+            instructions.append(Instruction.decode(image[at:at + INSTRUCTION_BYTES].tobytes()))
+        except IsaError as error:
+            raise UserError(f"the machine would stop at instruction {index}: {error.cause.name}") from None
+    try:
+        return functional.run(config, instructions, image), predict(config, instructions, program=start).counters
+    except ModelError as error:
+        raise UserError(f"the machine would stop at instruction {error.index}: {error.cause.name}") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -64,7 +64,7 @@ class Report:
             *((name.replace("_", " "), f"{count:,}") for name, count in self.traffic.items()),
             ("energy", f"{self.energy_pj / 1e6:,.3f} uJ"),
         ]
-        return "\n".join(f"{name:<28}{value}" for name, value in lines) + "\n"
+        return "\n".join(f"{name:<32}{value}" for name, value in lines) + "\n"
 
 
 def waves(config: Config, counters: dict[str, int]) -> dict[str, int]:

@@ -65,7 +65,10 @@ class QueueSpec(wiring.Component):
 
 
 class TokensSpec(wiring.Component):
-    """Conservation: a counter is what was signalled less what was taken, until an error says that it passed its limits."""
+    """Conservation: a counter is what was signalled less what was taken, until an error says that it passed its limits.
+
+    The signals of the last port are seen at once.
+    """
 
     def __init__(self, *, ports: int, make=Tokens):
         self.ports, self.make = ports, make
@@ -73,7 +76,7 @@ class TokensSpec(wiring.Component):
 
     def elaborate(self, platform):
         m = observer()
-        m.submodules.tokens = tokens = self.make(ports=self.ports)
+        m.submodules.tokens = tokens = self.make(ports=self.ports, early=(self.ports - 1,))
         failed = Signal()
         for number, unit in enumerate(tokens.units):
             m.d.comb += [unit.wait.eq(self.wait[number]), unit.signal.eq(self.signal[number]), unit.take.eq(self.take[number])]
@@ -90,7 +93,7 @@ class TokensSpec(wiring.Component):
         with m.If(~failed):
             m.d.comb += must(tokens.error == outside.any())
             with m.If(~tokens.error):
-                m.d.comb += [must(unit.ready == (unit.wait & ~positive == 0)) for unit in tokens.units]
+                m.d.comb += [must(unit.ready == (unit.wait & ~(positive | self.signal[-1]) == 0)) for unit in tokens.units]
         m.d.sync += failed.eq(failed | tokens.error)
         return m
 

@@ -24,12 +24,12 @@ class Overflowing(Queue):
 
 
 class Forgetful(Queue):
-    """Shows what is being pushed instead of the oldest entry when it holds two."""
+    """Puts what is being pushed in the place of the oldest entry when it holds two."""
 
     def elaborate(self, platform):
         m = super().elaborate(platform)
         with m.If(self.push & (self.count == 2)):
-            m.d.comb += self.head.payload.eq(self.entry)
+            m.d.sync += self.head.payload.eq(self.entry)
         return m
 
 

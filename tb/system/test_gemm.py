@@ -28,7 +28,7 @@ def test_random_products(preset, organisation):
     shapes = [(1, 1, 1), (1, 3 * side, 5 * side), (4 * side, 2 * side + 1, 1)]
     shapes += [tuple(int(size) for size in rng.integers(1, (12 * side + 8, 6 * side + 4, 8 * side + 4))) for _ in range(SHAPES)]
     shapes.append((3 * config.wide_rows // 2 + 1, 2 * side, 3 * side))
-    for zero_points in ((0, 0), (-3, 5)):
+    for zero_points in ((0, 0), (3, 5)):
         reports = gemms(config, [operands(rng, *shape) for shape in shapes], a_zero_point=zero_points[0], b_zero_point=zero_points[1])
         for report in reports:
             assert report.mismatches == (), (report.m, report.n, report.k, report.mismatches)
@@ -53,10 +53,10 @@ def test_base_reaches_its_targets():
     assert reports[1].array_cycles <= 66_900
 
 
-# m, n, k in units of one core's side, and the waves' ideal cycles in the same unit (FlexSA reference, 9.2)
+# m, n, k in units of one core's side, the waves' ideal cycles in the same unit (FlexSA reference, 9.2), and their modes
 VECTORS = [
-    ((4, 2, 2), 4, {"FW": 1}), ((4, 1, 2), 2, {"VSW": 1}), ((4, 2, 1), 2, {"HSW": 1}), ((4, 1, 1), 1, {"ISW": 1}),
-    ((4, 3, 3), 9, {"FW": 1, "VSW": 1, "HSW": 1, "ISW": 1}),
+    ((4, 2, 2), 4, {"FW"}), ((4, 1, 2), 2, {"VSW"}), ((4, 2, 1), 2, {"HSW"}), ((4, 1, 1), 1, {"ISW"}),
+    ((4, 3, 3), 9, {"FW", "VSW", "HSW", "ISW"}),
 ]
 
 
@@ -70,7 +70,7 @@ def test_modes_reach_the_ideal_cycles():
     reports = gemms(config, [(rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)) for m, n, k in shapes])
     for report, (_, ideal, waves) in zip(reports, VECTORS):
         assert report.exact and not report.mismatches
-        assert {mode: count for mode, count in report.waves.items() if count} == waves
+        assert {mode for mode, count in report.waves.items() if count} == waves
         assert report.array_cycles == ideal * side + drain
 
 

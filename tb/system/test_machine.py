@@ -65,6 +65,8 @@ def test_errors_stop_with_cause_and_index_and_the_next_program_runs():
         (job([good, good, good, END], raw={2: good.encode()[:-1] + b"\x80"}), Cause.FIELD, 2),
         (job([good, good]), Cause.END, 2),
         (job([good, Instruction("LdLBUF_V", waves=1, wait=1), END]), Cause.DEADLOCK, 1),
+        (job([Instruction("LdLBUF_V", waves=9), Instruction("LdLBUF_V", waves=1), Instruction("StLBUF", rows=1, wait=3), END]),
+         Cause.DEADLOCK, 0),
         (job([Instruction("DmaIn", beats=40), Instruction("StLBUF", rows=16, wide=1), END]), Cause.PORT, None),
     ]
     jobs = [each for case, _, _ in cases for each in (case, plain)]

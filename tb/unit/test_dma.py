@@ -193,7 +193,8 @@ def test_dma_out(seed, beat, latency, pause, share):
     for item in items:
         at += item.chunks * item.beats
         ends.append(memory.beats[at][0])
-    assert [cycle for cycle, _, _ in tokens.signals] == ends    # visible in the cycle after the last beat
+    # Seen by others in the cycle of the signal, which is the one after the last beat.
+    assert [cycle for cycle, _, _ in tokens.signals] == [end + 1 for end in ends]
     if pause:
         return
     decision, sent = 0, []

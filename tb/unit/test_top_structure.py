@@ -1,12 +1,13 @@
 """The whole machine on small programs: a GEMM, every way to stop, and one run after another."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import ORGANISATIONS
+from gen.config import ORGANISATIONS, Unit
 from gen.isa import Cause, Instruction, Mode
 from gen.presets import PRESETS
 from gen.registers import registers
@@ -142,6 +143,24 @@ def test_back_pressure_changes_only_the_timing(seed):
         assert found["cycles"] > want["cycles"]
 
     Bench.simulate(script, pause=0.4, seed=seed)
+
+
+def test_each_group_has_its_own_buffer():
+    """What DMA_IN puts into one place of every group, DMA_OUT gets back from each."""
+    config = dataclasses.replace(TINY, array=dataclasses.replace(TINY.array, unit=Unit.SINGLE, groups=2))
+    blocks = [bytes(range(16 * group, 16 * group + 16)) for group in range(2)]
+
+    async def script(bench):
+        for group, block in enumerate(blocks):
+            bench.memory.data[A_AT + 16 * group:A_AT + 16 * group + 16] = block
+        program = [Instruction("DmaIn", group=group, memory=A_AT + 16 * group, slice=1, address=6, beats=4) for group in range(2)]
+        program.append(Instruction("Barrier"))
+        program += [Instruction("DmaOut", group=group, memory=C_AT + 16 * group, slice=1, address=6, beats=4) for group in range(2)]
+        found = await bench.run([*program, Instruction("End")])
+        assert found["cause"] == Cause.NONE
+        assert bench.memory.data[C_AT:C_AT + 32] == b"".join(blocks)
+
+    Bench.simulate(script, config=config)
 
 
 def changed(item: Instruction, bit: int) -> bytes:

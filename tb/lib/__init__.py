@@ -1,1 +1,0 @@
-"""Bench library: drivers, monitors, checkers."""

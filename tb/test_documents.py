@@ -1,0 +1,120 @@
+"""The pages keep their word: links lead somewhere, the code in them runs, and the numbers are those of the models."""
+
+import contextlib
+import io
+import re
+
+import pytest
+
+from gen.config import ORGANISATIONS, Config
+from gen.files import ROOT
+from gen.isa import Mode
+from sw import bench, demo
+from sw.cli.main import main
+from sw.runtime.gemm import gemm, random_operands
+
+PAGES = sorted(path for folder in (".", "gen", "rtl", "sw", "tb", "boards") for path in (ROOT / folder).glob("*.md"))
+
+
+def page(name: str) -> str:
+    """The text of a page."""
+    return (ROOT / name).read_text()
+
+
+def block(name: str, *, after: str, kind: str = "") -> str:
+    """The first code block of a kind behind some text."""
+    text = page(name).split(after, 1)[1]
+    found = re.search(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found, (name, after)
+    return found[1]
+
+
+def rows(name: str, head: str) -> list[list[str]]:
+    """The cells of the table whose first line starts with `head`."""
+    lines = page(name).split(f"\n{head}", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def printed(code: str) -> str:
+    """What a piece of Python prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(code, "page", "exec"), {})
+    return output.getvalue()
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as code hosts make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_links(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, part = target.partition("#")
+        place = path.parent / name if name else path
+        assert place.exists(), target
+        if part:
+            assert part in {anchor(heading) for heading in re.findall(r"^#+ (.+)$", place.read_text(), re.MULTILINE)}, target
+
+
+def test_results():
+    config = Config.load("base")
+    table = rows("README.md", "| M x N x K | waves |")
+    assert len(table) > 5
+    for shape, *cells in table:
+        m, n, k = map(int, shape.split(" x "))
+        report = gemm(config, *random_operands(m, n, k, 0), engine="model")
+        assert report.exact
+        moved = (report.traffic["dram_read_bytes"] + report.traffic["dram_write_bytes"]) // config.memory.bytes_per_cycle
+        yardsticks = [f"{bound(m, n, k, 16):,}" for bound in (bench.weight_stationary, bench.output_stationary, bench.overlapped)]
+        assert cells == [waves(report), f"{report.cycles:,}", f"{report.array_cycles:,}",
+                         f"{report.macs / (config.pes * report.array_cycles):.1%}", f"{moved:,}", *yardsticks], shape
+
+
+def test_organisations():
+    table = rows("README.md", "| organisation | cores |")
+    assert [name for name, *_ in table] == list(ORGANISATIONS)
+    for name, _, *cells in table:
+        report = gemm(Config.load("base").organise(name), *random_operands(512, 72, 72, 0), engine="model")
+        moved = report.traffic["gbuf_to_lbuf_moving_bytes"] + report.traffic["gbuf_to_lbuf_stationary_bytes"]
+        energy = f"{report.energy_pj / 1e6:.1f}"
+        assert cells == [waves(report), f"{report.cycles:,}", f"{report.array_cycles:,}", f"{moved:,}", energy], name
+
+
+def waves(report) -> str:
+    """The modes in use and their waves."""
+    return ", ".join(f"{mode.name} {report.waves[mode.name]:,}" for mode in Mode if report.waves[mode.name])
+
+
+def test_report(capsys):
+    command, _, text = block("README.md", after="## Multiply two matrices").partition("\n")
+    assert main(command.split()[2:]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_demo(capsys):
+    """All but the accuracy, whose training is floating point."""
+    text = block("README.md", after="only the engine's name differs")
+    assert demo.main(["--engine", "model"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "accuracy" not in line] == [line for line in text.splitlines()[1:] if "accuracy" not in line]
+
+
+def test_python_from_the_guide():
+    assert printed(block("sw/README.md", after="## From Python", kind="python")) == block("sw/README.md", after="\nprints\n")
+    assert printed(block("sw/README.md", after="## Below a product", kind="python")) == "int8 (20, 12) 383\n"
+
+
+def test_program_by_hand(tmp_path, monkeypatch):
+    """Assembled by the command, run by the models."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/gemm.s").write_text(block("sw/README.md", after="## A program by hand", kind="asm"))
+    assert main(["asm", "build/gemm.s", "-o", "build/gemm.bin"]) == 0
+    assert (tmp_path / "build/gemm.bin").stat().st_size == 8 * 32
+    printed(block("sw/README.md", after="The operands, packed", kind="python"))
+    text = printed(block("sw/README.md", after="to check the result", kind="python"))
+    assert text == block("sw/README.md", after="program=256).cycles)\n```\n")
+    assert text.splitlines()[1] in block("sw/README.md", after="among them")
