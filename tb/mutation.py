@@ -6,6 +6,7 @@ is *invalid*: RTL that cannot be built, an exception, or tests that do not end w
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,22 @@ def table(mutants: list[Mutant], outcomes: list[Outcome]) -> str:
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip() for row in rows)
 
 
+@contextlib.contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what has not begun when it is left early."""
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def check(mutants: list[Mutant], work: Path) -> bool:
     """Check that each fault is noticed, in a new folder inside `work`; print the table. Raises Stale before anything runs."""
     for mutant in mutants:
         mutated(mutant)
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work) as parent, ThreadPoolExecutor(WORKERS) as pool, progress("tests without a fault") as say:
+    with tempfile.TemporaryDirectory(dir=work) as parent, workers() as pool, progress("tests without a fault") as say:
         original = Path(parent) / "original"
         copy(ROOT, original)
         sets = list(dict.fromkeys(mutant.tests for mutant in mutants))

@@ -1,12 +1,13 @@
 """The dispatcher: checks instructions and hands them to the units' queues, in order."""
 
-from amaranth.hdl import Array, Cat, Module, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from gen.config import Unit as Kind
 from gen.isa import INSTRUCTION_BITS, OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout
+from rtl.control.fetch import KINDS
 from rtl.instruction import instruction_layout
 
 SHARED = (Unit.DMA_IN, Unit.DMA_OUT)                                        # units that exist once
@@ -64,9 +65,10 @@ def wrong(config: Config, op: Opcode, bits: Value) -> Value:
 class Decoder(wiring.Component):
     """One instruction a cycle: in the cycle in which it is shown it is checked, and pushed if its unit's queue has room.
 
-    Barrier leaves when `quiet`; End then raises `ended`. `cause` is not NONE in the first cycle in which a faulty instruction is shown, or
-    in which the program is `exhausted`; the machine stops on it, so a faulty instruction may leave as well. Pushes go to the shared units
-    (DMA_IN, DMA_OUT) and to each group's own (LOAD_H, LOAD_V, EXECUTE, STORE). Combinational throughout.
+    `kind` is the instruction's `fetch.kind_of`. Barrier leaves when `quiet`; End then raises `ended`. `cause` is not NONE in the first
+    cycle in which a faulty instruction is shown, or in which the program is `exhausted`; the machine stops on it, so a faulty instruction
+    may leave as well. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each group's own (LOAD_H, LOAD_V, EXECUTE, STORE).
+    Combinational throughout.
     """
 
     def __init__(self, config: Config):
@@ -74,6 +76,7 @@ class Decoder(wiring.Component):
         groups = config.array.groups
         super().__init__({
             "instruction": In(stream.Signature(INSTRUCTION_BITS)),
+            "kind": In(KINDS),
             "exhausted": In(1),
             "quiet": In(1),
             "full_shared": In(len(SHARED)),
@@ -102,22 +105,15 @@ class Decoder(wiring.Component):
             m.d.comb += self.cause.eq(Cause.END)
 
         # The checks are not in the way of the push: they stop the machine, and then it does not matter what the queues hold.
-        with m.Switch(common.opcode):
-            for op in OPCODES.values():
-                with m.Case(op.code):
-                    if op.unit is None:
-                        m.d.comb += self.instruction.ready.eq(self.quiet)
-                        if op.name == "End":
-                            m.d.comb += self.ended.eq(valid & self.quiet & (self.cause == Cause.NONE))
-                    elif op.unit in SHARED:
-                        number = SHARED.index(op.unit)
-                        m.d.comb += [
-                            self.instruction.ready.eq(~self.full_shared[number]),
-                            self.push_shared[number].eq(valid & ~self.full_shared[number]),
-                        ]
-                    else:
-                        number = OWN.index(op.unit)
-                        for group, (full, push) in enumerate(zip(self.full, self.push)):
-                            with m.If(common.group[:2] == group):
-                                m.d.comb += [self.instruction.ready.eq(~full[number]), push[number].eq(valid & ~full[number])]
+        room = Cat(*(self.kind[unit] & ~full for unit, full in zip(SHARED, self.full_shared)))
+        m.d.comb += self.push_shared.eq(Mux(valid, room, 0))
+        rooms = [room.any(), self.kind[-1] & self.quiet]
+        for group, (full, push) in enumerate(zip(self.full, self.push)):
+            room = Mux(common.group[:2] == group, Cat(self.kind[unit] & ~full[number] for number, unit in enumerate(OWN)), 0)
+            m.d.comb += push.eq(Mux(valid, room, 0))
+            rooms.append(room.any())
+        m.d.comb += [
+            self.instruction.ready.eq(Cat(*rooms).any()),
+            self.ended.eq(valid & self.quiet & (common.opcode == OPCODES["End"].code)),
+        ]
         return m

@@ -14,9 +14,10 @@ class Tokens(wiring.Component):
     """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
 
     `ready` of a port is combinational in its `wait`. A take or signal in cycle t is seen from t+1 on; only the signals of the ports in
-    `early`, whose units know of their end a cycle late, are seen in t already. Any number of takes and signals may meet. `error` is high in
-    the cycle in which a counter would show less than 0 or more than 255 (two units took the last token at once, or one signal too many);
-    the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts` is for looking on.
+    `early`, whose units know of their end a cycle late, are seen in t already. Any number of takes and signals may meet. `error` is high
+    when a counter is below 0 (in the cycle after two units took the last token at once) or above 255 (at most two cycles after one signal
+    too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts`, for looking on,
+    take a cycle longer to include a signal.
     """
 
     def __init__(self, *, ports: int = len(Unit), early: tuple[int, ...] = (Unit.DMA_OUT,)):
@@ -27,19 +28,29 @@ class Tokens(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        positive, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        # Signals wait in a register for a cycle, in which they are seen already: units assert them late in a cycle, and then they need not
+        # get through an adder as well. For the same reason what `positive` will be is worked out for every number of takes.
+        positive, recent, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        late = [unit for port, unit in enumerate(self.units) if port not in self.early]
+        early = [unit for port, unit in enumerate(self.units) if port in self.early]
         for token, count in enumerate(self.counts):
-            raised, taken = Signal(self.shape, name=f"raised_{token}"), Signal(range(self.ports + 1), name=f"taken_{token}")
+            raised = Signal(self.shape, name=f"raised_{token}")
+            arriving, arrived, taken = (Signal(range(self.ports + 1), name=f"{name}_{token}") for name in ("arriving", "arrived", "taken"))
             m.d.comb += [
-                raised.eq(count + sum((unit.signal[token] for unit in self.units), start=0)),
+                arriving.eq(sum((unit.signal[token] for unit in late), start=0)),
+                raised.eq(count + arrived + sum((unit.signal[token] for unit in early), start=0)),
                 taken.eq(sum((unit.take & unit.wait[token] for unit in self.units), start=0)),
                 wrong[token].eq(count[LIMIT.bit_length():].any()),
             ]
-            # `take` arrives late in the cycle: next to the subtraction, not behind it, it is known whether tokens are left.
-            m.d.sync += [count.eq(raised - taken), positive[token].eq(raised != taken)]
-        seen = positive
-        for port in self.early:
-            seen = seen | self.units[port].signal
+            m.d.sync += [
+                arrived.eq(arriving),
+                recent[token].eq(arriving != 0),
+                count.eq(raised - taken),
+                positive[token].eq(Cat(raised != takes for takes in range(self.ports + 1)).bit_select(taken, 1)),
+            ]
+        seen = positive | recent
+        for unit in early:
+            seen = seen | unit.signal
         for unit in self.units:
             m.d.comb += unit.ready.eq((seen | ~unit.wait).all())
         m.d.comb += self.error.eq(wrong.any())

@@ -67,7 +67,7 @@ class QueueSpec(wiring.Component):
 class TokensSpec(wiring.Component):
     """Conservation: a counter is what was signalled less what was taken, until an error says that it passed its limits.
 
-    The signals of the last port are seen at once.
+    The signals of the last port are seen at once; the counters include those of the others a cycle after they are seen.
     """
 
     def __init__(self, *, ports: int, make=Tokens):
@@ -86,10 +86,12 @@ class TokensSpec(wiring.Component):
             number = Signal(signed(12), name=f"number_{token}")
             signals = sum((signal[token] for signal in self.signal), start=0)
             takes = sum((take & wait[token] for take, wait in zip(self.take, self.wait)), start=0)
-            m.d.sync += number.eq(number + signals - takes)
-            m.d.comb += [positive[token].eq(number > 0), outside[token].eq((number < 0) | (number > LIMIT))]
+            recent = Signal(range(self.ports), name=f"recent_{token}")
+            count = Signal(signed(12), name=f"count_{token}")
+            m.d.sync += [number.eq(number + signals - takes), recent.eq(signals - self.signal[-1][token])]
+            m.d.comb += [count.eq(number - recent), positive[token].eq(number > 0), outside[token].eq((count < 0) | (count > LIMIT))]
             with m.If(~failed):
-                m.d.comb += must(tokens.counts[token] == number)
+                m.d.comb += must(tokens.counts[token] == count)
         with m.If(~failed):
             m.d.comb += must(tokens.error == outside.any())
             with m.If(~tokens.error):

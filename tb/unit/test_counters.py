@@ -113,5 +113,8 @@ def test_bus():
         ctx.set(unit.cause, Cause.DEADLOCK)
         ctx.set(unit.error_index, 99)
         assert [await read(ctx, offsets[name]) for name in ("status", "cause", "error_index")] == [6, Cause.DEADLOCK, 99]
+        ctx.set(unit.done, 0)
+        ctx.set(unit.busy, 1)
+        assert await read(ctx, offsets["status"]) == 1      # stopped, but a burst is not finished yet
 
     simulate(unit, bench)

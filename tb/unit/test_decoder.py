@@ -78,6 +78,13 @@ def words(config: Config, rng: random.Random, count: int) -> list[int]:
     return found
 
 
+def show(ctx, decoder: Decoder, word: int):
+    """An instruction as Fetch shows it: its bits and its kind."""
+    ctx.set(decoder.instruction.payload, word)
+    op = BY_CODE.get(word & 15)
+    ctx.set(decoder.kind, 0 if op is None else 1 << (6 if op.unit is None else op.unit))
+
+
 def simulate(decoder: Decoder, bench):
     simulator = Simulator(decoder)
     simulator.add_testbench(bench)
@@ -95,11 +102,11 @@ def test_checks(config):
     async def bench(ctx):
         ctx.set(decoder.instruction.valid, 1)
         for word, cause in zip(cases, causes):
-            ctx.set(decoder.instruction.payload, word)
+            show(ctx, decoder, word)
             assert ctx.get(decoder.cause) == cause, hex(word)
         ctx.set(decoder.instruction.valid, 0)
         for word in cases[:50]:
-            ctx.set(decoder.instruction.payload, word)
+            show(ctx, decoder, word)
             assert ctx.get(decoder.cause) == Cause.NONE
             assert not ctx.get(decoder.push_shared) and not any(ctx.get(push) for push in decoder.push)
         ctx.set(decoder.exhausted, 1)
@@ -119,7 +126,7 @@ def test_each_goes_to_its_queue():
             name, group = rng.choice([name for name, op in OPCODES.items() if op.unit is not None]), rng.randrange(4)
             unit = OPCODES[name].unit
             assert unit is not None
-            ctx.set(decoder.instruction.payload, int.from_bytes(Instruction(name, group=group).encode(), "little"))
+            show(ctx, decoder, int.from_bytes(Instruction(name, group=group).encode(), "little"))
             full_shared, full = rng.getrandbits(2), [rng.getrandbits(4) for _ in range(4)]
             ctx.set(decoder.full_shared, full_shared)
             for there, value in zip(decoder.full, full):
@@ -142,12 +149,12 @@ def test_barrier_and_end_wait_for_quiet():
     async def bench(ctx):
         ctx.set(decoder.instruction.valid, 1)
         for name, ends in (("Barrier", False), ("End", True)):
-            ctx.set(decoder.instruction.payload, int.from_bytes(Instruction(name).encode(), "little"))
+            show(ctx, decoder, int.from_bytes(Instruction(name).encode(), "little"))
             for quiet in (0, 1):
                 ctx.set(decoder.quiet, quiet)
                 assert ctx.get(decoder.instruction.ready) == quiet
                 assert ctx.get(decoder.ended) == (ends and quiet)
-        ctx.set(decoder.instruction.payload, 0x21)      # an End of another version ends nothing
-        assert not ctx.get(decoder.ended) and ctx.get(decoder.cause) == Cause.VERSION
+        show(ctx, decoder, 0x21)      # an End of another version ends the program as well, but with an error
+        assert ctx.get(decoder.ended) and ctx.get(decoder.cause) == Cause.VERSION
 
     simulate(decoder, bench)

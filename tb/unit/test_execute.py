@@ -149,8 +149,8 @@ def start(moving: list[int], stationary: list[int]) -> dict:
     return {"popped": 0, "started": 0, "moving": set(moving), "stationary": set(stationary)}
 
 
-CASES = [(1, "flex", 1, 0), (1, "flex", 2, 9), (2, "flex", 1, 0), (2, "flex", 2, 30), (2, "quad", 1, 5), (2, "single", 1, 5),
-         (4, "flex", 1, 0), (4, "flex", 2, 0), (4, "flex", 1, 20), (4, "quad", 1, 0), (4, "single", 2, 40),
+CASES = [(1, "flex", 1, 0), (1, "flex", 1, 60), (1, "flex", 2, 9), (2, "flex", 1, 0), (2, "flex", 2, 30), (2, "quad", 1, 5),
+         (2, "single", 1, 5), (4, "flex", 1, 0), (4, "flex", 2, 0), (4, "flex", 1, 20), (4, "quad", 1, 0), (4, "single", 2, 40),
          (8, "flex", 1, 10), (8, "flex", 3, 0)]
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from gen.config import Config
+from gen.isa import BY_CODE, Unit
 from gen.presets import PRESETS
 from rtl.control.fetch import Fetch
 from rtl.interfaces import Tag
@@ -56,19 +58,26 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
                          pause=pause)
     pops: list[tuple[int, bytes]] = []
 
+    held = Signal(init=1)
+    memory.cycle = -2
+
     async def bench(ctx):
         ctx.set(fetch.program, program)
         ctx.set(fetch.count, count)
+        await ctx.tick().repeat(2)
+        ctx.set(held, 0)
         for cycle, takes in enumerate(ready):
             ctx.set(fetch.instruction.ready, takes)
             assert ctx.get(fetch.index) == len(pops)
             assert ctx.get(fetch.exhausted) == (len(pops) == count)
             if takes and ctx.get(fetch.instruction.valid):
                 pops.append((cycle, ctx.get(fetch.instruction.payload).to_bytes(32, "little")))
+                op = BY_CODE.get(pops[-1][1][0] & 15)
+                assert ctx.get(fetch.kind) == (0 if op is None else 1 << (len(Unit) if op.unit is None else op.unit))
             await ctx.tick()
         assert not ctx.get(fetch.busy)
 
-    simulator = Simulator(fetch)
+    simulator = Simulator(ResetInserter(held)(fetch))
     simulator.add_clock(1e-6)
     simulator.add_testbench(memory.process, background=True)
     simulator.add_testbench(bench)
@@ -102,6 +111,24 @@ def test_back_pressure_changes_only_the_timing(beat):
 def test_no_instructions():
     config = config_of(16)
     assert simulate(config, 0, [True] * 10) == ([], [])
+
+
+def test_answers_for_others_are_not_instructions():
+    fetch = Fetch(config_of(16))
+
+    async def bench(ctx):
+        ctx.set(fetch.count, 4)
+        ctx.set(fetch.response.valid, 1)
+        ctx.set(fetch.response.payload, {"tag": Tag.DMA_IN, "data": 0})
+        await ctx.tick().repeat(2)
+        for _ in range(40):
+            assert ctx.get(fetch.busy) and not ctx.get(fetch.instruction.valid)
+            await ctx.tick()
+
+    simulator = Simulator(fetch)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_a_burst_must_fit_the_buffer():

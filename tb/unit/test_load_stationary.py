@@ -74,13 +74,13 @@ def test_no_gap_between_tiles_and_instructions():
 
 
 def test_waits_for_a_slot_and_says_so():
-    """A release in t is a credit in t + 1."""
+    """A release in t is a credit in t + 1; the tile names its own instruction, not the one behind it in the queue."""
     config = machine(Unit.FLEX, 2)
     capacity = config.stationary_capacity
-    program = [(0, Instruction("LdLBUF_V", waves=capacity + 1))]
-    log, waves = simulate(config, program, releases={40: 1})
-    assert waves[-1].decision == 41
-    last = waves[-2].decision + 2
+    program = [(0, Instruction("LdLBUF_V", waves=capacity + 1)), (5, Instruction("LdLBUF_V"))]
+    log, waves = simulate(config, program, releases={40: 1, 41: 1})
+    assert [wave.decision for wave in waves[-2:]] == [41, 43]
+    last = waves[-3].decision + 2
     assert log.waiting == {0: 100} | dict.fromkeys(range(last + 5, 42), 100)
 
 

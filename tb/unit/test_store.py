@@ -178,7 +178,7 @@ def random_program(rng: random.Random, config: Config, length: int) -> list[Inst
     for _ in range(length):
         if rng.random() < 0.15:
             program.append(Instruction(
-                "LdScale", slice=rng.randrange(2), address=rng.randrange(220), blocks=rng.choice([1, 2]), signal=rng.getrandbits(16)))
+                "LdScale", slice=rng.choice([1, 2]), address=rng.randrange(220), blocks=rng.choice([1, 2]), signal=rng.getrandbits(16)))
             continue
         wide = rng.randrange(2)
         rows = rng.randint(1, config.wide_rows if wide or config.column_pairs == 1 else config.narrow_rows)
@@ -199,7 +199,7 @@ def random_contents(rng: random.Random, config: Config) -> tuple[dict, dict]:
         for half in range(2) for pair in range(2) for bank in range(2) for word in range(config.buffers.accumulator_words)
     }
     memory = {}
-    for where in range(2):
+    for where in (1, 2):
         for address in range(256):
             memory[where, address] = int.from_bytes(bytes(rng.choice([0, 1, 0x3E, 0x3F, 0x80, 0x43, 0x37]) for _ in range(side)), "little")
     for column_block in range(2):       # at addresses 0 and 200 of slice 1: records as a compiler would write them

@@ -85,13 +85,16 @@ def test_more_than_255_is_an_error(signals):
     tokens = Tokens()
 
     async def bench(ctx):
-        ctx.set(tokens.units[1].signal, 1 << 15)
+        ctx.set(tokens.units[2].signal, 1 << 15)
         await ctx.tick().repeat(255)
+        ctx.set(tokens.units[2].signal, 0)
+        await ctx.tick().repeat(3)
         assert not ctx.get(tokens.error)
-        for unit in list(tokens.units)[1:signals]:
+        for unit in list(tokens.units)[:signals]:
             ctx.set(unit.signal, 1 << 15)
-        ctx.set(tokens.units[0].signal, 1 << 15)
-        ctx.set(tokens.units[1].signal, 1 << 15 if signals > 1 else 0)
+        await ctx.tick()
+        for unit in tokens.units:
+            ctx.set(unit.signal, 0)
         await ctx.tick()
         assert ctx.get(tokens.error)
 
@@ -122,6 +125,7 @@ def test_a_shared_unit_reaches_each_group():
         ctx.set(unit.signal, 1)
         await ctx.tick().repeat(2)
         ctx.set(unit.signal, 0)
+        await ctx.tick()
         assert [ctx.get(count) for count in routed.counts] == [0, 2]
         ctx.set(unit.wait, 1)
         assert not ctx.get(unit.ready)

@@ -11,6 +11,7 @@ from gen.config import ORGANISATIONS, Unit
 from gen.isa import Cause, Instruction, Mode
 from gen.presets import PRESETS
 from gen.registers import registers
+from gen.timing import drain
 from gen.verilog import to_rtlil
 from rtl.control.watchdog import PATIENCE
 from rtl.top import Machine
@@ -173,6 +174,7 @@ STOPS = {
     "opcode": ([LONG_OUT, LONG_IN, bytes(32)], Cause.OPCODE, 2),
     "version": ([LONG_OUT, changed(Instruction("Barrier"), 5)], Cause.VERSION, 1),
     "reserved": ([LONG_IN, Instruction("Barrier"), changed(Instruction("Barrier"), 255)], Cause.FIELD, 2),
+    "end": ([changed(Instruction("End"), 200)], Cause.FIELD, 0),
     "group": ([Instruction("Barrier", group=1)], Cause.FIELD, 0),
     "ran out": ([LONG_IN, LONG_OUT], Cause.END, 2),
     "empty": ([], Cause.END, 0),
@@ -205,10 +207,23 @@ def test_stops_and_starts_again(name):
         found = await bench.run(program)
         assert (found["status"], found["cause"], found["error_index"]) == (6, cause, index)
         if name == "empty":
-            assert found["cycles"] == 1 and found["fetch_beats"] == 0
+            assert found["cycles"] == 2 and found["fetch_beats"] == 0
         await run_gemm(bench, np.random.default_rng(2))
 
     Bench.simulate(script, pause=0.2 if name in ("opcode", "version") else 0.0)
+
+
+def test_after_an_error_everything_under_way_runs_out():
+    """Registers of shared modules are beyond the reset's reach: `done` waits as long as data may take through the array."""
+    async def script(bench):
+        await bench.start([])
+        for _ in range(drain(TINY) + 1):
+            assert not bench.ctx.get(bench.machine.done)
+            await bench.ctx.tick()
+        await bench.ctx.tick().repeat(3)
+        assert bench.ctx.get(bench.machine.done) and await bench.read("cause") == Cause.END
+
+    Bench.simulate(script)
 
 
 def test_deadlock_is_told_after_64_cycles():
