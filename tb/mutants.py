@@ -53,10 +53,10 @@ ARRAY = [
 ]
 
 BUFFER = [
-    Mutant("lbuf-output-register", "rtl/buffer/local_buffer.py", "the local buffer's output register is missing",
-           "self.word.eq(word)", "self.word.eq(read.data)", unit("local_buffer")),
-    Mutant("obuf-clear-late", "rtl/buffer/output_buffer.py", "the overwrite bit is taken one stage late",
-           "(arriving, _, overwrite, _), (writing, write_word, _, select)", "(arriving, _, _, _), (writing, write_word, overwrite, select)",
+    Mutant("memory-output-register", "rtl/buffer/block_memory.py", "the output register of the block memories is missing",
+           "self.read_data.eq(word)", "self.read_data.eq(read.data)", unit("local_buffer")),
+    Mutant("obuf-overwrite-late", "rtl/buffer/output_buffer.py", "the overwrite bit is taken one stage late",
+           "lane.overwrite.eq(overwrite)", "lane.overwrite.eq(stages[min(c + 3, side + 1)][2])",
            unit("output_buffer")),
     Mutant("obuf-parity", "rtl/buffer/output_buffer.py", "even rows go to the odd bank",
            "count[0] == number", "count[0] != number", unit("output_buffer")),

@@ -1,12 +1,12 @@
 """The global buffer of a group: slices of banked memory between main memory, the loaders and the store unit."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from gen.config import Config
-from rtl.buffer.local_buffer import BLOCK_MEMORY
+from rtl.buffer.block_memory import BlockMemory
 from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, BufferRead, BufferWrite
 from rtl.sharing import place
 
@@ -20,31 +20,6 @@ def choose(values: list, index):
         return values[0]
     half = 1 << (ceil_log2(len(values)) - 1)
     return Mux(index[ceil_log2(half)], choose(values[half:], index), choose(values[:half], index))
-
-
-class Bank(wiring.Component):
-    """One bank of a slice: a block RAM with one read and one write port; data two cycles after its row (memory, output register)."""
-
-    def __init__(self, *, depth: int, width: int):
-        self._depth, self._width = depth, width
-        row = ceil_log2(depth)
-        super().__init__({
-            "read": In(1),
-            "read_row": In(row),
-            "data": Out(width),
-            "write": In(1),
-            "write_row": In(row),
-            "write_data": In(width),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.words = words = memory.Memory(shape=self._width, depth=self._depth, init=[], attrs=BLOCK_MEMORY)
-        read, write = words.read_port(), words.write_port()
-        m.d.comb += [read.en.eq(self.read), read.addr.eq(self.read_row)]
-        m.d.comb += [write.en.eq(self.write), write.addr.eq(self.write_row), write.data.eq(self.write_data)]
-        m.d.sync += self.data.eq(read.data)
-        return m
 
 
 class Slice(wiring.Component):
@@ -74,15 +49,15 @@ class Slice(wiring.Component):
         row_bits = ceil_log2(self._depth)
         for bank in range(self._banks):
             storage = place(m, platform, instance=f"bank{bank}", module="global_buffer_bank",
-                            factory=lambda: Bank(depth=self._depth, width=self._word))
+                            factory=lambda: BlockMemory(depth=self._depth, width=self._word))
             row = 0
             for reader in range(len(READERS)):
                 row |= self.read_rows[reader][bank] & self.read[reader].replicate(row_bits)
-            m.d.comb += [storage.read_row.eq(row), storage.read.eq(self.read.any()), self.data[bank].eq(storage.data)]
+            m.d.comb += [storage.read_address.eq(row), storage.read.eq(self.read.any()), self.data[bank].eq(storage.read_data)]
             pick = self.write[1]  # the two never write one slice together
             m.d.comb += [
                 storage.write.eq(choose([self.write_enables[0][bank] & self.write[0], self.write_enables[1][bank]], pick)),
-                storage.write_row.eq(choose([self.write_rows[w][bank] for w in range(2)], pick)),
+                storage.write_address.eq(choose([self.write_rows[w][bank] for w in range(2)], pick)),
                 storage.write_data.eq(choose([self.write_data[w][bank] for w in range(2)], pick)),
             ]
         return m

@@ -1,13 +1,12 @@
 """Local buffer (LBUF): the words of one operand for one core, read as a ring."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
+from rtl.buffer.block_memory import BlockMemory
 from rtl.interfaces import OPERAND_BITS
-
-BLOCK_MEMORY = {"ram_style": "block", "no_rw_check": 1}   # no word is ever read in the cycle in which it is written
 
 
 class LocalBuffer(wiring.Component):
@@ -31,18 +30,16 @@ class LocalBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.words = words = memory.Memory(shape=self.width, depth=self.depth, init=[], attrs=BLOCK_MEMORY)
-        write, read = words.write_port(), words.read_port()
-        address, word = Signal(range(self.depth)), Signal(self.width, reset_less=True)
+        m.submodules.words = words = BlockMemory(width=self.width, depth=self.depth)
+        address = Signal(range(self.depth))
         with m.If(self.advance):
             m.d.sync += address.eq(address + 1)
-        m.d.sync += word.eq(read.data)
         m.d.comb += [
-            write.en.eq(self.write_enable),
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-            read.en.eq(self.advance),
-            read.addr.eq(address),
-            self.word.eq(word),
+            words.write.eq(self.write_enable),
+            words.write_address.eq(self.write_address),
+            words.write_data.eq(self.write_data),
+            words.read.eq(self.advance),
+            words.read_address.eq(address),
+            self.word.eq(words.read_data),
         ]
         return m

@@ -1,11 +1,11 @@
 """Output buffer (OBUF) of a pair of cores: accumulators in two parity banks and two halves, added to in place."""
 
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config, Unit
-from rtl.buffer.local_buffer import BLOCK_MEMORY
+from rtl.buffer.block_memory import BlockMemory
 from rtl.sharing import place
 
 STEP_AHEAD = 3     # cycles by which a step precedes its result in lane 0
@@ -24,8 +24,8 @@ def step_layout() -> data.StructLayout:
 class AccumulatorLane(wiring.Component):
     """One column of one bank and half: words of 32 bits.
 
-    ``data`` is the word two cycles after ``read_enable``, or zero in the cycle after ``clear``. ``write_enable`` stores ``data``
-    plus a result, of which there are `feeds`, the second chosen by ``select``. A word may be read from the cycle after its write.
+    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores a result, of which there are `feeds`, the second
+    chosen by ``select``: alone with ``overwrite``, else added to ``data``. A word may be read from the cycle after its write.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -35,7 +35,7 @@ class AccumulatorLane(wiring.Component):
             "read_word": In(range(self.words)),
             "write_enable": In(1),
             "write_word": In(range(self.words)),
-            "clear": In(1),
+            "overwrite": In(1),
             "select": In(1),
             "sums": In(signed(config.sum_width)).array(feeds),
             "data": Out(unsigned(32)),
@@ -43,18 +43,15 @@ class AccumulatorLane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.words = words = memory.Memory(shape=unsigned(32), depth=self.words, init=[], attrs=BLOCK_MEMORY)
-        write, read = words.write_port(), words.read_port()
-        word = Signal(32, reset_less=True)
+        m.submodules.words = words = BlockMemory(width=32, depth=self.words)
         result = Mux(self.select, self.sums[1], self.sums[0]) if self.feeds == 2 else self.sums[0]
-        m.d.sync += word.eq(Mux(self.clear, 0, read.data))     # becomes the register's synchronous clear
         m.d.comb += [
-            read.en.eq(self.read_enable),
-            read.addr.eq(self.read_word),
-            write.en.eq(self.write_enable),
-            write.addr.eq(self.write_word),
-            write.data.eq(result + word.as_signed()),
-            self.data.eq(word),
+            words.read.eq(self.read_enable),
+            words.read_address.eq(self.read_word),
+            words.write.eq(self.write_enable),
+            words.write_address.eq(self.write_word),
+            words.write_data.eq(result + (words.read_data & ~self.overwrite.replicate(32)).as_signed()),
+            self.data.eq(words.read_data),
         ]
         return m
 
@@ -93,13 +90,13 @@ class AccumulatorBank(wiring.Component):
         for c in range(side):
             lane = place(m, platform, instance=f"lane_{c}", module=f"accumulator_lane_{self.feeds}",
                          factory=lambda: AccumulatorLane(config, feeds=self.feeds))
-            (reading, word, _, _), (arriving, _, overwrite, _), (writing, write_word, _, select) = stages[c:c + 3]
+            (reading, word, _, _), _, (writing, write_word, overwrite, select) = stages[c:c + 3]
             m.d.comb += [
                 lane.read_enable.eq(reading | self.fetch),
                 lane.read_word.eq(Mux(reading, word, self.fetch_word)),
                 lane.write_enable.eq(writing),
                 lane.write_word.eq(write_word),
-                lane.clear.eq(arriving & overwrite),
+                lane.overwrite.eq(overwrite),
                 lane.select.eq(select),
                 self.data[c].eq(lane.data),
                 *(lane.sums[feed].eq(self.sums[feed][c]) for feed in range(self.feeds)),
