@@ -55,8 +55,8 @@ ARRAY = [
 BUFFER = [
     Mutant("memory-output-register", "rtl/buffer/block_memory.py", "the output register of the block memories is missing",
            "self.read_data.eq(word)", "self.read_data.eq(read.data)", unit("local_buffer")),
-    Mutant("obuf-overwrite-late", "rtl/buffer/output_buffer.py", "the overwrite bit is taken one stage late",
-           "lane.overwrite.eq(overwrite)", "lane.overwrite.eq(stages[min(c + 3, side + 1)][2])",
+    Mutant("obuf-overwrite-early", "rtl/buffer/output_buffer.py", "the overwrite bit is taken one stage early",
+           "lane.overwrite.eq(overwrite)", "lane.overwrite.eq(stages[c + 2][2])",
            unit("output_buffer")),
     Mutant("obuf-parity", "rtl/buffer/output_buffer.py", "even rows go to the odd bank",
            "count[0] == number", "count[0] != number", unit("output_buffer")),

@@ -24,8 +24,9 @@ def step_layout() -> data.StructLayout:
 class AccumulatorLane(wiring.Component):
     """One column of one bank and half: words of 32 bits.
 
-    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores a result, of which there are `feeds`, the second
-    chosen by ``select``: alone with ``overwrite``, else added to ``data``. A word may be read from the cycle after its write.
+    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores the result of the cycle before, of which there are
+    `feeds`, the second chosen by ``select`` in that cycle: alone with ``overwrite``, else added to ``data``. A word may be read from
+    the cycle after its write.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -44,7 +45,8 @@ class AccumulatorLane(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.words = words = BlockMemory(width=32, depth=self.words)
-        result = Mux(self.select, self.sums[1], self.sums[0]) if self.feeds == 2 else self.sums[0]
+        result = Signal(self.sums[0].shape(), reset_less=True)     # here the way from the array ends
+        m.d.sync += result.eq(Mux(self.select, self.sums[1], self.sums[0]) if self.feeds == 2 else self.sums[0])
         m.d.comb += [
             words.read.eq(self.read_enable),
             words.read_address.eq(self.read_word),
@@ -60,8 +62,8 @@ class AccumulatorBank(wiring.Component):
     """One bank and half of `side` lanes. The command goes from lane to lane, so that skewed results need no deskewing.
 
     A command (``enable`` with ``word``, ``overwrite``, ``select``) precedes its result in lane 0 by two cycles and lane c's by 2 + c.
-    The same word may come again three cycles later. ``fetch`` reads word ``fetch_word`` of all lanes at once into ``data``, two
-    cycles later; it is overruled in a lane in which a command reads, which is not reported.
+    The sum is written in the cycle after the result. The same word may come again three cycles later. ``fetch`` reads word
+    ``fetch_word`` of all lanes at once into ``data``, two cycles later; it is overruled in a lane in which a command reads, which is not reported.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -82,7 +84,7 @@ class AccumulatorBank(wiring.Component):
         m = Module()
         config, side = self.config, self.config.array.side
         stages = [(self.enable, self.word, self.overwrite, self.select)]
-        for i in range(1, side + 2):
+        for i in range(1, side + 3):
             stage = (Signal(name=f"enable_{i}"), *(Signal.like(item, name=f"{name}_{i}", reset_less=True)
                                                    for name, item in zip(("word", "overwrite", "select"), stages[0][1:])))
             m.d.sync += [new.eq(old) for new, old in zip(stage, stages[-1])]
@@ -90,7 +92,7 @@ class AccumulatorBank(wiring.Component):
         for c in range(side):
             lane = place(m, platform, instance=f"lane_{c}", module=f"accumulator_lane_{self.feeds}",
                          factory=lambda: AccumulatorLane(config, feeds=self.feeds))
-            (reading, word, _, _), _, (writing, write_word, overwrite, select) = stages[c:c + 3]
+            (reading, word, _, _), (_, _, _, select), (writing, write_word, overwrite, _) = stages[c + 1:c + 4]
             m.d.comb += [
                 lane.read_enable.eq(reading | self.fetch),
                 lane.read_word.eq(Mux(reading, word, self.fetch_word)),
@@ -111,8 +113,8 @@ class OutputBuffer(wiring.Component):
     upper one. Step number i of a wave comes STEP_AHEAD (3) cycles before its result in lane 0 and 3 + c before lane c's, one a
     cycle. In tall modes the lower core's step i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones
     the lower core's to bank 1 and the upper core's to bank 0, word i.
-    A result in cycle u is readable by reads from u + 1 on, well within ACCUMULATOR_LATENCY: a short wave behind a tall one meets
-    words that were written three cycles before. Tall and short waves may overlap in different halves; that two results never
+    A result in cycle u is written in u + 1 and readable by reads from u + 2 on, within ACCUMULATOR_LATENCY: a short wave behind a
+    tall one meets words that were written three cycles before. Tall and short waves may overlap in different halves; that two results never
     meet in one memory is the schedule's duty.
     ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, two cycles later, while the other half may accumulate.
     """
