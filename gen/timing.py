@@ -22,6 +22,14 @@ def drain(config: Config) -> int:
     return LBUF_LATENCY + array_latency(config) + ACCUMULATOR_LATENCY
 
 
+def penalty(config: Config) -> int:
+    """Cycles that a short wave behind a tall one in the same half waits beyond the interval.
+
+    Its results leave `side` rows earlier; the one cycle more keeps reads of an OBUF word ACCUMULATOR_LATENCY apart for waves of few rows.
+    """
+    return config.array.side * config.array.row_latency + 1
+
+
 def interval(config: Config, streamed: int) -> int:
     """Cycles a wave occupies the array in steady state."""
     return max(streamed, config.array.side, ACCUMULATOR_LATENCY)

@@ -56,7 +56,7 @@ BUFFER = [
     Mutant("memory-output-register", "rtl/buffer/block_memory.py", "the output register of the block memories is missing",
            "self.read_data.eq(word)", "self.read_data.eq(read.data)", unit("local_buffer")),
     Mutant("obuf-overwrite-early", "rtl/buffer/output_buffer.py", "the overwrite bit is taken one stage early",
-           "lane.overwrite.eq(overwrite)", "lane.overwrite.eq(stages[c + 2][2])",
+           "lane.overwrite.eq(overwrite)", "lane.overwrite.eq(stages[c + 1][2])",
            unit("output_buffer")),
     Mutant("obuf-parity", "rtl/buffer/output_buffer.py", "even rows go to the odd bank",
            "count[0] == number", "count[0] != number", unit("output_buffer")),

@@ -76,7 +76,8 @@ class RowWalk(wiring.Component):
         # Pixels of rows 0 .. 3 of the first step.
         bottom, below = Signal(), Signal(PIXEL_BITS)
         m.d.comb += [bottom.eq(load.start_y == bottom_row), below.eq(Mux(bottom, 0, load.start_y + 1))]
-        wraps, columns = [Const(0, 1)], [load.start_x]
+        wraps: list = [Const(0, 1)]
+        columns: list = [load.start_x]
         for row in range(1, 4):
             beyond = Signal(signed(PIXEL_BITS + 1), name=f"row{row}_beyond")
             m.d.comb += beyond.eq(load.start_x - near[row])

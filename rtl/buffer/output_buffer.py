@@ -24,9 +24,9 @@ def step_layout() -> data.StructLayout:
 class AccumulatorLane(wiring.Component):
     """One column of one bank and half: words of 32 bits.
 
-    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores the result of the cycle before, of which there are
-    `feeds`, the second chosen by ``select`` in that cycle: alone with ``overwrite``, else added to ``data``. A word may be read from
-    the cycle after its write.
+    ``data`` is the word two cycles after ``read_enable``. ``write_enable`` stores the sum of the cycle before's ``data``, or zero if
+    ``overwrite`` was set, and result, of which there are `feeds`, the second chosen by ``select``. A word may be read from the cycle
+    after its write.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -46,13 +46,15 @@ class AccumulatorLane(wiring.Component):
         m = Module()
         m.submodules.words = words = BlockMemory(width=32, depth=self.words)
         result = Signal(self.sums[0].shape(), reset_less=True)     # here the way from the array ends
+        word = Signal(32, reset_less=True)
+        m.d.sync += word.eq(Mux(self.overwrite, 0, words.read_data))     # a synchronous clear
         m.d.sync += result.eq(Mux(self.select, self.sums[1], self.sums[0]) if self.feeds == 2 else self.sums[0])
         m.d.comb += [
             words.read.eq(self.read_enable),
             words.read_address.eq(self.read_word),
             words.write.eq(self.write_enable),
             words.write_address.eq(self.write_word),
-            words.write_data.eq(result + (words.read_data & ~self.overwrite.replicate(32)).as_signed()),
+            words.write_data.eq(result + word.as_signed()),
             self.data.eq(words.read_data),
         ]
         return m
@@ -62,8 +64,9 @@ class AccumulatorBank(wiring.Component):
     """One bank and half of `side` lanes. The command goes from lane to lane, so that skewed results need no deskewing.
 
     A command (``enable`` with ``word``, ``overwrite``, ``select``) precedes its result in lane 0 by two cycles and lane c's by 2 + c.
-    The sum is written in the cycle after the result. The same word may come again three cycles later. ``fetch`` reads word
-    ``fetch_word`` of all lanes at once into ``data``, two cycles later; it is overruled in a lane in which a command reads, which is not reported.
+    The sum is written in the cycle after the result. The same word may come again four cycles later. ``fetch`` reads word
+    ``fetch_word`` of all lanes at once into ``data``, two cycles later; it is overruled in a lane in which a command reads, which is
+    not reported.
     """
 
     def __init__(self, config: Config, *, feeds: int):
@@ -92,7 +95,7 @@ class AccumulatorBank(wiring.Component):
         for c in range(side):
             lane = place(m, platform, instance=f"lane_{c}", module=f"accumulator_lane_{self.feeds}",
                          factory=lambda: AccumulatorLane(config, feeds=self.feeds))
-            (reading, word, _, _), (_, _, _, select), (writing, write_word, overwrite, _) = stages[c + 1:c + 4]
+            (reading, word, _, _), _, (_, _, overwrite, select), (writing, write_word, _, _) = stages[c:c + 4]
             m.d.comb += [
                 lane.read_enable.eq(reading | self.fetch),
                 lane.read_word.eq(Mux(reading, word, self.fetch_word)),
@@ -113,9 +116,8 @@ class OutputBuffer(wiring.Component):
     upper one. Step number i of a wave comes STEP_AHEAD (3) cycles before its result in lane 0 and 3 + c before lane c's, one a
     cycle. In tall modes the lower core's step i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones
     the lower core's to bank 1 and the upper core's to bank 0, word i.
-    A result in cycle u is written in u + 1 and readable by reads from u + 2 on, within ACCUMULATOR_LATENCY: a short wave behind a
-    tall one meets words that were written three cycles before. Tall and short waves may overlap in different halves; that two results never
-    meet in one memory is the schedule's duty.
+    A result in cycle u is written in u + 1 and readable by reads from u + 2 on: a word may come again after ACCUMULATOR_LATENCY.
+    Tall and short waves may overlap in different halves; that two results never meet in one memory is the schedule's duty.
     ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, two cycles later, while the other half may accumulate.
     """
 

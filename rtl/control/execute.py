@@ -60,7 +60,7 @@ class Execute(wiring.Component):
         m = Module()
         config, array = self.config, self.config.array
         drain, least = timing.drain(config), timing.interval(config, 1)
-        tail = array.side * array.row_latency if array.unit is Unit.FLEX else 0     # a short wave behind a tall one in the same half
+        tail = timing.penalty(config) if array.unit is Unit.FLEX else 0     # a short wave behind a tall one in the same half
         words, cycles = range(config.moving_capacity + 1), range(max(config.moving_capacity, least) + tail + 1)
 
         # Tiles that wait in the local buffers.

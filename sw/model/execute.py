@@ -4,7 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gen.isa import Instruction, Mode, Stall, Unit
-from gen.timing import drain, interval
+from gen.timing import drain, interval, penalty
 from sw.model.check import streamed
 from sw.model.kernel import DECIDE
 from sw.model.load import Loader
@@ -38,7 +38,7 @@ class Execute(InOrder):
         self.covered = -1                           # last cycle it covers: S + interval
         self.tall, self.half = False, 0
         self.steps = self.interval = self.penalty = 0
-        self.side, self.drain, self.wait_rows = config.array.side, drain(config), config.array.side * config.array.row_latency
+        self.side, self.drain, self.wait_rows = config.array.side, drain(config), penalty(config)
         self.since, self.why = 0, Stall.TOKEN       # why the wave has waited since when, while it looks for tokens
 
     def pump(self):

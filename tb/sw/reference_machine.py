@@ -289,7 +289,7 @@ class Reference:
             tall = mode in (Mode.FW, Mode.VSW)
             penalty = 0
             if x["stream"] is not None and x["tall"] and not tall and x["half"] == ins.half:
-                penalty = self.side * self.config.array.row_latency
+                penalty = self.side * self.config.array.row_latency + 1
             if self.t < x["shifted"] + self.side - 1:
                 missing = Stall.SHIFT
             elif self.ready[Unit.LOAD_H, g] == 0:

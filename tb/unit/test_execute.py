@@ -61,7 +61,7 @@ def expected(config: Config, program: Program) -> Times:
         open_, closed = 0, 0
         if j:
             before = waves[j - 1][1]
-            penalty = side * config.array.row_latency
+            penalty = side * config.array.row_latency + 1
             penalty *= config.array.unit == "flex" and Mode(before.mode).tall and not mode.tall and before.half == instruction.half
             open_ = previous + times.interval[-1] + penalty
             closed = previous + times.interval[-1]

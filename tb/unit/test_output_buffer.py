@@ -72,7 +72,7 @@ def test_same_words_at_the_shortest_interval(side, seed):
     bench, t = Bench(machine(side, "flex", 1, 1), seed), 5
     for i in range(12):         # four results, again and again, in both modes of one half; the lower core runs a cycle behind the upper one
         tall = i % 4 < 2
-        t += not tall and i % 4 == 2                                # the penalty of a short wave behind a tall one
+        t += 2 * (not tall and i % 4 == 2)                          # the penalty of a short wave behind a tall one
         if not tall:
             bench.wave(t, UPPER, tall=False, half=1, overwrite=i == 6, count=ACCUMULATOR_LATENCY)
         bench.wave(t + 1, LOWER, tall=tall, half=1, overwrite=i == 6, count=ACCUMULATOR_LATENCY)
@@ -80,10 +80,10 @@ def test_same_words_at_the_shortest_interval(side, seed):
     bench.check(bench.everything(bench.end))
 
 
-def test_one_word_every_three_cycles():
+def test_one_word_every_four_cycles():
     bench = Bench(machine(2, "flex", 1, 1), 3)
     for i in range(10):
-        bench.wave(5 + 3 * i, LOWER, tall=True, half=0, overwrite=i == 0, count=1)
+        bench.wave(5 + 4 * i, LOWER, tall=True, half=0, overwrite=i == 0, count=1)
     bench.check(bench.everything(bench.end))
 
 
