@@ -113,7 +113,7 @@ CONTROL = [
     Mutant("dma-out-room", "rtl/control/dma_out.py", "beats on their way are not counted as taking room",
            "room.eq(room + sent - self.read.enable)", "room.eq(room)", unit("dma::test_dma_out")),
     Mutant("execute-penalty", "rtl/control/execute.py", "a short wave does not wait for the tall one before it",
-           "Mux(conflict, 1, 1 + tail)", "Mux(conflict, 1 + tail, 1 + tail)", unit("execute::test_every_cycle_is_as_the_closed_form_says")),
+           "Mux(conflict, passed, over)", "over", unit("execute::test_every_cycle_is_as_the_closed_form_says")),
     Mutant("execute-shift", "rtl/control/execute.py", "a wave waits a cycle too long for its stationary tile",
            "ready.eq(pending & (shift_left <= 2)", "ready.eq(pending & (shift_left <= 1)",
            unit("execute::test_every_cycle_is_as_the_closed_form_says")),

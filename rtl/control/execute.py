@@ -110,10 +110,11 @@ class Execute(wiring.Component):
         tall, wide = self._tall(current), self._wide(current)
         conflict = self.tall & ~tall & (self.half == current.half)
         ready, tokens_ready, clear = Signal(), Signal(), Signal()
+        over, passed = Signal(init=1), Signal(init=1)      # the interval ends now or has ended; so has the penalty
         m.d.comb += [
             ready.eq(pending & (shift_left <= 2) & (moving_ready != 0)),
             tokens_ready.eq(~fresh | self.tokens.ready),
-            clear.eq(occupied <= Mux(conflict, 1, 1 + tail)),
+            clear.eq(Mux(conflict, passed, over)),
             streaming.eq(ready & tokens_ready & clear),
             self.tokens.wait.eq(Mux(pending & fresh, current.wait, 0)),
             self.tokens.group.eq(current.group),
@@ -130,6 +131,8 @@ class Execute(wiring.Component):
                 total.eq(streamed),
                 stream_left.eq(streamed),
                 occupied.eq(interval + tail),
+                over.eq(0),
+                passed.eq(0),
                 self.tall.eq(tall),
                 self.wide.eq(wide),
                 self.half.eq(current.half),
@@ -139,16 +142,19 @@ class Execute(wiring.Component):
             ]
         with m.Else():
             m.d.sync += [stream_left.eq(stream_left - self.step), occupied.eq(occupied - (occupied != 0))]
+            m.d.sync += [over.eq(occupied <= 2 + tail), passed.eq(occupied <= 2)]
         for core in range(config.cores):
             m.d.comb += self.keep[core].eq((stream_left != 1) | self._exists(core, fill))
 
         # Tokens: a bit that takes as long as the array needs to drain says when, a queue says which.
         ending = Line(m, last & (stream_left == 1), longest=drain, name="ending").tap(drain)
         m.submodules.signals = signals = Queue(shape=_SIGNAL, depth=drain // least + 2)
-        m.d.comb += [
+        m.d.sync += [
             signals.push.eq(streaming & final),
             signals.entry.signal.eq(current.signal),
             signals.entry.group.eq(current.group),
+        ]
+        m.d.comb += [
             signals.head.ready.eq(ending),
             self.tokens.signal.eq(Mux(ending, signals.head.payload.signal, 0)),
             self.tokens.signal_group.eq(signals.head.payload.group),
