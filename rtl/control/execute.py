@@ -75,7 +75,7 @@ class Execute(wiring.Component):
         layout = instruction_layout("ExecGEMM")
         head = data.View(layout, self.instruction.payload.bits)
         current, index = Signal(layout), Signal(32)
-        waves, streamed, interval = Signal(16), Signal(words), Signal(cycles)
+        waves, streamed = Signal(16), Signal(words)
         pending, fresh, final = Signal(), Signal(), Signal()
         shift_left = Signal(range(array.side + 1))
         rows, taken = Signal(16), Signal()
@@ -97,7 +97,6 @@ class Execute(wiring.Component):
                 current.eq(head),
                 index.eq(self.instruction.payload.index),
                 streamed.eq(rows),
-                interval.eq(Mux(rows > least, rows, least)),
                 waves.eq(head.waves - 1),
                 final.eq(head.waves == 1),
             ]
@@ -130,7 +129,7 @@ class Execute(wiring.Component):
                 pending.eq(0),
                 total.eq(streamed),
                 stream_left.eq(streamed),
-                occupied.eq(interval + tail),
+                occupied.eq(Mux(streamed > least, streamed + tail, least + tail)),
                 over.eq(0),
                 passed.eq(0),
                 self.tall.eq(tall),
