@@ -129,6 +129,9 @@ class Config:
         if self.stationary_capacity < 1:
             raise ConfigError(f"buffers.stationary_tiles = {buffers.stationary_tiles} leaves {self.stationary_capacity} usable tiles, "
                               "at least 1 is needed")
+        if self.fetch_instructions > self.control.fetch_depth:
+            raise ConfigError(f"control.fetch_depth = {self.control.fetch_depth} is outside {self.fetch_instructions}..256 instructions "
+                              "(one fetch burst)")
         if buffers.slice_words < 16 * self.banks:
             raise ConfigError(f"buffers.slice_words = {buffers.slice_words} is outside {16 * self.banks}..32768 words")
 

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from gen.config import Config, ConfigError
+from gen.config import Config
 from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, Unit
 from rtl.interfaces import Tag, request_layout, response_layout
 
@@ -26,9 +26,6 @@ class Fetch(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        burst, depth = config.fetch_instructions, config.control.fetch_depth
-        if burst > depth:
-            raise ConfigError(f"control.fetch_depth = {depth} is less than the {burst} instructions of a fetch burst")
         self.config = config
         super().__init__({
             "program": In(32),

@@ -90,3 +90,10 @@ def test_unknown_organisation():
         PRESETS["tiny"].organise("2G1F")
     with pytest.raises(ConfigError, match="can only be derived from a 1G1F configuration, not 4G4C"):
         PRESETS["tiny"].organise("4G4C").organise("1G1C")
+
+
+def test_a_fetch_burst_must_fit_the_instruction_buffer():
+    paper = PRESETS["paper"]
+    with pytest.raises(ConfigError, match=r"^control.fetch_depth = 16 is outside 32..256 instructions \(one fetch burst\)$"):
+        dataclasses.replace(paper, memory=dataclasses.replace(paper.memory, bytes_per_cycle=1024),
+                            control=dataclasses.replace(paper.control, fetch_depth=16))

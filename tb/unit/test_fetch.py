@@ -13,7 +13,6 @@ from gen.presets import PRESETS
 from rtl.control.fetch import Fetch
 from rtl.interfaces import Tag
 from tb.unit.memory_model import MemoryModel
-from tb.unit.refused import refused
 
 
 def config_of(beat: int) -> Config:
@@ -129,10 +128,3 @@ def test_answers_for_others_are_not_instructions():
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-
-
-def test_a_burst_must_fit_the_buffer():
-    paper = PRESETS["paper"]
-    wide = dataclasses.replace(
-        paper, memory=dataclasses.replace(paper.memory, bytes_per_cycle=1024), control=dataclasses.replace(paper.control, fetch_depth=16))
-    assert refused(lambda: Fetch(wide)) == "control.fetch_depth = 16 is less than the 32 instructions of a fetch burst"
