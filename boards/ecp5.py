@@ -24,7 +24,7 @@ from rtl.array.compute import Compute
 from rtl.top import Machine
 
 DEVICE, PACKAGE, SPEED = "85k", "CABGA381", "6"
-TARGET = 140         # MHz asked of the router
+TARGET = 125         # MHz asked of the router
 CAPACITY = {"LUT": 83640, "multipliers": 156, "block RAMs": 208}
 PARTS = {"unit": Compute, "machine": Machine}
 FOLD = 8             # outputs folded into one bit a register stage
