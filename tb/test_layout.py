@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gen", "rtl", "sw", "tb", "boards")
-SPECIFICATION = ("gen.config", "gen.presets", "gen.isa", "gen.registers", "gen.timing", "gen.dram")
+SPECIFICATION = ("gen.config", "gen.presets", "gen.isa", "gen.registers", "gen.timing", "gen.dram", "gen.nda", "gen.traffic")
 
 # Module prefix -> prefixes it may import besides its own package's specification; the longest matching prefix holds.
 ALLOWED = {
@@ -24,7 +24,7 @@ ALLOWED = {
     "tb": PACKAGES,
 }
 NO_AMARANTH = (*SPECIFICATION, "sw.golden", "sw.compiler", "sw.model")
-SLOW = ("amaranth", "cocotb", "cocotb_tools", "numpy", "sklearn", "rich")
+SLOW = ("amaranth", "cocotb", "cocotb_tools", "numba", "numpy", "sklearn", "rich")
 
 
 def sources() -> list[tuple[str, Path]]:

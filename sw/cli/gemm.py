@@ -19,6 +19,7 @@ def add(commands):
     command.add_argument("--out", metavar="C.npy", help="write the int32 result")
     add_configuration(command)
     command.add_argument("--engine", choices=ENGINES, default="rtl", help="generated hardware, functional and cycle model, or numpy")
+    command.add_argument("--memory", metavar="PART", help="simulate main memory as this DRAM part (engine rtl), e.g. ddr4-2400r, sdr-ulx3s")
     command.add_argument("--seed", default="0", help="seed of the random operands")
     command.add_argument("--json", metavar="FILE", help="write the report as JSON (- for standard output)")
     command.set_defaults(run=run)
@@ -33,7 +34,7 @@ def run(options) -> int:
     from sw.runtime.gemm import gemm
 
     with progress(f"{options.engine}: {config.name} {config.organisation}") as tell:
-        report = gemm(config, a, b, engine=options.engine, progress=tell)
+        report = gemm(config, a, b, engine=options.engine, memory=options.memory, progress=tell)
     if out:
         write_bytes(out, to_npy(report.result))
     if json:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gen.config import ConfigError
+from gen.dram import DramError
 from gen.isa import IsaError
-from sw.cli import config, gemm, program, verilog
+from sw.cli import config, dram, gemm, program, reproduce, verilog
 from sw.runtime.errors import MachineError, UserError
 
 
@@ -27,6 +28,8 @@ def parser() -> Parser:
     config.add(commands)
     verilog.add(commands)
     program.add(commands)
+    dram.add(commands)
+    reproduce.add(commands)
     commands.add_parser("doctor", help="what is installed, what is missing, and the command that mends it", allow_abbrev=False) \
         .set_defaults(run=_doctor)
     return top
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         return options.run(options)
-    except (UserError, ConfigError, IsaError, MachineError) as error:
+    except (UserError, ConfigError, DramError, IsaError, MachineError) as error:
         print(f"flexwave: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

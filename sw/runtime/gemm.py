@@ -16,24 +16,30 @@ MEMORY = 1 << 32   # bytes that an address of 32 bits reaches
 
 
 def gemm(config: Config, a: np.ndarray, b: np.ndarray, *, engine: str = "rtl", a_zero_point: int = 0, b_zero_point: int = 0,
-         progress: Callable[[str], None] | None = None) -> Report:
+         memory: str | None = None, progress: Callable[[str], None] | None = None) -> Report:
     """(a - a_zero_point) @ (b - b_zero_point), modulo 2^32, on an engine: "rtl", "model" or "golden".
 
+    With `memory`, the name of a DRAM part, the RTL's memory port leads through a DRAM controller to that part, simulated.
     Raises UserError for operands that are not (M, K) and (K, N) of int8 or uint8, MachineError if the machine stops on the way.
     """
-    return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, progress=progress)[0]
+    return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, memory=memory, progress=progress)[0]
 
 
 def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, engine: str = "rtl", a_zero_point: int = 0,
-          b_zero_point: int = 0, progress: Callable[[str], None] | None = None) -> list[Report]:
+          b_zero_point: int = 0, memory: str | None = None, progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
     from sw.compiler.lower import compile_gemm
     from sw.compiler.tiling import CompileError
     from sw.model import predict
     from sw.runtime import engines
+    from sw.runtime import memory as memories
 
     if engine not in ENGINES:
         raise UserError(f"engine = {engine!r} is none of {', '.join(ENGINES)}")
+    if memory is not None:
+        memories.dram(memory)
+        if engine != "rtl":
+            raise UserError(f"engine = {engine!r} is none of rtl (memory = {memory!r})")
     tell = progress or (lambda text: None)
     programs = []
     for a, b in pairs:
@@ -51,11 +57,14 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
         runs = [engines.Run(value, prediction.counters, prediction) for value, prediction in zip(wanted, predictions)]
     else:
         images = [program.image(a=a, b=b) for program, (a, b) in zip(programs, pairs)]
-        runs = engines.run(config, programs, images, engine=engine, progress=progress)
-    return [_report(config, engine, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
+        if memory is not None:
+            runs = memories.run(config, memory, programs, images, progress=progress)
+        else:
+            runs = engines.run(config, programs, images, engine=engine, progress=progress)
+    return [_report(config, engine, memory, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
 
 
-def _report(config: Config, engine: str, a: np.ndarray, b: np.ndarray, wanted: np.ndarray, run) -> Report:
+def _report(config: Config, engine: str, memory: str | None, a: np.ndarray, b: np.ndarray, wanted: np.ndarray, run) -> Report:
     from sw.model.energy import energy
 
     (m, k), n = a.shape, b.shape[1]
@@ -69,7 +78,7 @@ def _report(config: Config, engine: str, a: np.ndarray, b: np.ndarray, wanted: n
         engine=engine, exact=exact, cycles=cycles, model_cycles=predicted, array_cycles=counters["array_cycles"],
         macs=macs, utilization=macs / (config.pes * (cycles or predicted)), waves=report.waves(config, counters),
         traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
-        stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches)
+        stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches, memory=memory)
 
 
 def check_operands(config: Config, a: np.ndarray, b: np.ndarray):

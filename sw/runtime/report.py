@@ -15,7 +15,8 @@ class Report:
     """What a GEMM gave and cost. Counts of several groups are added up; `stalls` therefore add up to groups x cycles.
 
     `exact`: the result equals the golden model's. `cycles` is None for the golden engine, which has none; `utilization` is
-    macs / (PEs x cycles), with the predicted cycles where there are no others.
+    macs / (PEs x cycles), with the predicted cycles where there are no others. With a DRAM part as `memory`, `cycles` are those with it and
+    `model_cycles` those predicted for the memory port of fixed latency.
     """
 
     m: int
@@ -37,14 +38,28 @@ class Report:
     stalls: dict[str, int]
     result: np.ndarray = dataclasses.field(repr=False, compare=False)
     mismatches: tuple[str, ...] = ()   # what differs from the golden model and from the prediction, a line each
+    memory: str | None = None
 
     def to_dict(self) -> dict:
-        """The fields of the JSON contract."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in ("result", "mismatches")}
+        """The fields of the JSON contract; with a DRAM part also `memory` and `memory_ratio`, cycles with it over `model_cycles`."""
+        hidden = ("result", "mismatches", "memory")
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in hidden}
+        return fields if self.memory is None else fields | {"memory": self.memory, "memory_ratio": self.memory_ratio}
+
+    @property
+    def memory_ratio(self) -> float:
+        """Cycles with the DRAM part over those with the memory port of fixed latency."""
+        return (self.cycles or self.model_cycles) / self.model_cycles
 
     def to_json(self) -> str:
         """The JSON contract as text."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def _compared(self) -> str:
+        """What is said behind the cycles."""
+        if self.memory is not None:
+            return f" with {self.memory}, {self.model_cycles:,} predicted for a fixed latency: ratio {self.memory_ratio:.3f}"
+        return " (predicted)" if self.cycles is None else f", predicted {self.model_cycles:,}"
 
     def to_text(self) -> str:
         """A page for people."""
@@ -56,8 +71,7 @@ class Report:
             ("GEMM", f"{self.m} x {self.k} by {self.k} x {self.n}, {self.dtype}, {self.macs:,} MACs"),
             ("machine", f"{self.config}, {self.organisation}, engine {self.engine}"),
             ("result", "equal to the golden model" if self.exact else "DIFFERS from the golden model"),
-            ("cycles", f"{cycles:,}" + (" (predicted)" if self.cycles is None else f", predicted {self.model_cycles:,}")
-             + f", array {self.array_cycles:,}"),
+            ("cycles", f"{cycles:,}" + self._compared() + f", array {self.array_cycles:,}"),
             ("utilization", f"{self.utilization:.1%}"),
             ("waves", ", ".join(f"{name} {count:,}" for name, count in used.items()) or "none"),
             ("array time", ", ".join(f"{name} {count / total:.1%}" for count, name in stalls)),

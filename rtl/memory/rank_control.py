@@ -1,0 +1,200 @@
+"""What one rank is doing: open rows, datasheet minima, and the near-data unit's command. Beside the controller and on the rank."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gen.dram import DramConfig
+from gen.nda import Policy
+from rtl.memory.interfaces import Command, CommandPins, Inhibit, command_layout
+from rtl.memory.launch import Launch, check_near_data
+from rtl.memory.sequencer import WORK, Sequencer
+from rtl.memory.trackers import FourActivates, Tracker, counter_bits
+from rtl.sharing import place
+
+BANK_TRACKERS = ("rcd", "ras", "rc", "rp", "rtp", "wr")
+GROUP_TRACKERS = ("ccd_l", "rrd_l", "wtr_l")
+RANK_TRACKERS = ("ccd_s", "rrd_s", "wtr_s", "rtw", "rfc")
+SOON = 6     # cycles to a column command at which an open row counts as about to be used
+
+
+class RankControl(wiring.Component):
+    """The state of rank `rank` of a channel, from what is on the command pins, and what its near-data unit commits to.
+
+    Cycle exact: "One rank" in rtl/memory/README.md. In cycle t `pins` and `inhibit` are those of t, `write_data` the data pins (for
+    launches); outputs decide about t+1. A bit of a vector is a bank id.
+
+    ============================ =======================================================================================
+    `free`                       the host may put a command: none to this rank on the pins, none committed by the unit
+    `open`, `rows`               banks with an open row; `rows.word_select(bank, row bits)` is a bank's row
+    `act_ok`, `pre_ok`           the minima for ACT (PRE) of the bank are over; whether it is closed (open) is not included
+    `read_ok`, `write_ok`        the same for RD and WR; neither the open row nor other ranks of the channel are included
+    `soon`                       tRCD of the bank is over in 6 cycles or less
+    `prea_ok`, `ref_ok`          PREA, REF are legal
+    `frozen`                     between PREA and REF: the unit proposes nothing
+    `busy`, `policy`             a launch is running; its policy (NONE when none is)
+    `finished`                   its last column command is committed in this cycle
+    `overrun`                    a launch came while one was running, and was ignored; stays
+    `command`, `work`            near-data command on the rank in t (register, committed in t-1) and what a column command is for
+    `state`                      every register, for the comparison of two copies; of the parameter memory what is written and used
+    ============================ =======================================================================================
+
+    `free` and `finished` follow `pins` and `inhibit` in the same cycle; `state` holds, besides registers, words of a launch as they arrive.
+    With `reserved` = 0 there is no unit: no command, never busy. Raises ValueError for a `rank` the channel has not, DramError for a part
+    a near-data unit does not fit.
+    """
+
+    def __init__(self, config: DramConfig, *, rank: int):
+        if not 0 <= rank < config.ranks:
+            raise ValueError(f"rank = {rank} is outside 0..{config.ranks - 1}")
+        if config.reserved:
+            check_near_data(config)
+        self.config, self.rank = config, rank
+        banks = config.part.all_banks
+        super().__init__({
+            "pins": In(CommandPins(config)),
+            "inhibit": In(Inhibit),
+            "write_data": In(8 * config.part.beat_bytes),
+            "free": Out(1),
+            "open": Out(banks),
+            "rows": Out(banks * config.field_bits["row"]),
+            "act_ok": Out(banks),
+            "pre_ok": Out(banks),
+            "read_ok": Out(banks),
+            "write_ok": Out(banks),
+            "soon": Out(banks),
+            "prea_ok": Out(1),
+            "ref_ok": Out(1),
+            "frozen": Out(1),
+            "policy": Out(Policy),
+            "busy": Out(1),
+            "finished": Out(1),
+            "overrun": Out(1),
+            "command": Out(command_layout(config)),
+            "work": Out(WORK),
+            "state": Out(self.state_bits(config)),
+        })
+
+    @staticmethod
+    def state_bits(config: DramConfig) -> int:
+        """Bits of `state`."""
+        part, gaps = config.part, config.gaps
+        bits = part.all_banks * (1 + config.field_bits["row"] + sum(counter_bits(getattr(gaps, name)) for name in BANK_TRACKERS))
+        bits += part.bank_groups * sum(counter_bits(getattr(gaps, name)) for name in GROUP_TRACKERS)
+        bits += sum(counter_bits(getattr(gaps, name)) for name in RANK_TRACKERS) + FourActivates.state_bits(gaps.faw) + 1
+        if config.reserved:
+            bits += Launch.state_bits(config) + Sequencer.state_bits(config) + command_layout(config).size + WORK.size
+        return bits
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        banks, row_bits = config.part.all_banks, config.field_bits["row"]
+        pins = self.pins.command
+        host = Signal()
+        m.d.comb += host.eq((pins.kind != Command.NONE) & (self.pins.rank == self.rank if config.ranks > 1 else 1))
+
+        # The command that takes effect at the end of this cycle: the host's, on the rank now, or else the unit's, on the rank next cycle.
+        near = Signal(command_layout(config))
+        committed = Signal()
+        m.d.comb += [committed.eq(near.kind != Command.NONE), self.free.eq(~host & ~committed)]
+        loads = {}
+        for kind in (Command.ACT, Command.PRE, Command.RD, Command.WR):
+            loads[kind] = from_host, from_near = Signal(banks, name=f"host_{kind.name}"), Signal(banks, name=f"near_{kind.name}")
+            m.d.comb += [from_host.eq((host & (pins.kind == kind)) << pins.bank), from_near.eq((near.kind == kind) << near.bank)]
+        close_all, refresh = Signal(), Signal()
+        m.d.comb += [close_all.eq(host & (pins.kind == Command.PREA)), refresh.eq(host & (pins.kind == Command.REF))]
+
+        activate = loads[Command.ACT][0] | loads[Command.ACT][1]
+        for bank in range(banks):
+            with m.If(activate[bank]):
+                m.d.sync += self.rows.word_select(bank, row_bits).eq(Mux(host, pins.row, near.row))
+        m.d.sync += self.open.eq((self.open | activate) & ~(loads[Command.PRE][0] | loads[Command.PRE][1] | close_all.replicate(banks)))
+        with m.If(close_all):
+            m.d.sync += self.frozen.eq(1)
+        with m.Elif(refresh):
+            m.d.sync += self.frozen.eq(0)
+        state = [self._trackers(m, platform, loads, close_all, refresh), self.open, self.rows, self.frozen]
+
+        if config.reserved:
+            state.append(self._unit(m, near, host, loads[Command.WR][0]))
+        registers = Cat(*state)
+        assert len(registers) == len(self.state), f"state has {len(registers)} bits, not {len(self.state)}"
+        m.d.comb += self.state.eq(registers)
+        return m
+
+    def _trackers(self, m: Module, platform, loads: dict, close_all: Signal, refresh: Signal) -> Value:
+        """Trackers and what follows from them. Returns their registers."""
+        part, gaps = self.config.part, self.config.gaps
+        banks, groups = part.all_banks, part.bank_groups
+        act, pre, rd, wr = (loads[kind] for kind in (Command.ACT, Command.PRE, Command.RD, Command.WR))
+        column = (rd[0] | wr[0], rd[1] | wr[1])
+        trackers = []
+
+        def track(name: str, instance: str, host: Value, near: Value):
+            cycles = getattr(gaps, name)
+            tracker = place(m, platform, instance=instance, module=f"tracker_{cycles}", factory=lambda: Tracker(cycles=cycles))
+            m.d.comb += [tracker.host.eq(host), tracker.near.eq(near)]
+            trackers.append(tracker)
+            return tracker
+
+        by_bank = {"rcd": act, "ras": act, "rc": act, "rp": (pre[0] | close_all.replicate(banks), pre[1]), "rtp": rd, "wr": wr}
+        bank = {name: [track(name, f"bank_{i}_{name}", by_bank[name][0][i], by_bank[name][1][i]) for i in range(banks)]
+                for name in BANK_TRACKERS}
+        by_group = {"ccd_l": column, "rrd_l": act, "wtr_l": wr}
+        group = {name: [track(name, f"group_{i}_{name}", *(Cat(bits[b] for b in range(i, banks, groups)).any() for bits in by_group[name]))
+                        for i in range(groups)] for name in GROUP_TRACKERS}
+        by_rank = {"ccd_s": column, "rrd_s": act, "wtr_s": wr, "rtw": rd, "rfc": (refresh, refresh & 0)}
+        rank = {name: track(name, f"rank_{name}", *(bits.any() for bits in by_rank[name])) for name in RANK_TRACKERS}
+        m.submodules.rank_faw = faw = FourActivates(cycles=gaps.faw)
+        m.d.comb += [faw.host.eq(act[0].any()), faw.near.eq(act[1].any())]
+
+        def all_clear(banked: tuple, grouped: tuple, ranked: tuple) -> Value:
+            """A bit a bank: all these trackers allow its command. Bank ids count through the groups first."""
+            bits = Value.cast((1 << banks) - 1)
+            for name in banked:
+                bits &= Cat(tracker.clear for tracker in bank[name])
+            for name in grouped:
+                bits &= Cat(tracker.clear for tracker in group[name]).replicate(part.banks)
+            for tracker in ranked:
+                bits &= tracker.clear.replicate(banks)
+            return bits[:banks]
+
+        m.d.comb += [
+            self.act_ok.eq(all_clear(("rp", "rc"), ("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
+            self.pre_ok.eq(all_clear(("ras", "rtp", "wr"), (), ())),
+            self.read_ok.eq(all_clear(("rcd",), ("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
+            self.write_ok.eq(all_clear(("rcd",), ("ccd_l",), (rank["ccd_s"], rank["rtw"]))),
+            self.soon.eq(Cat(tracker.left <= SOON for tracker in bank["rcd"])),
+            self.prea_ok.eq(self.pre_ok.all() & rank["rfc"].clear),
+            self.ref_ok.eq(~self.open.any() & Cat(tracker.clear for tracker in bank["rp"]).all() & rank["rfc"].clear),
+        ]
+        return Cat(*(tracker.left for tracker in trackers), faw.left)
+
+    def _unit(self, m: Module, near, host: Signal, written: Signal) -> Value:
+        """The near-data unit: launches, sequencer, and the command `near` it commits. Returns the registers."""
+        config = self.config
+        row_bits, first = config.field_bits["row"], config.part.all_banks - config.reserved
+        m.submodules.launch = launch = Launch(config)
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.d.comb += [
+            # A WR carries no row on the pins: it goes to the row that is open.
+            launch.write.eq(written[-1] & self.rows[-row_bits:].all()), launch.column.eq(self.pins.command.column),
+            launch.write_data.eq(self.write_data), launch.busy.eq(sequencer.busy), launch.index.eq(sequencer.stream),
+            sequencer.start.eq(launch.start), sequencer.descriptor.eq(launch.descriptor), sequencer.parameter.eq(launch.parameter),
+            sequencer.rows.eq(self.rows[first * row_bits:]), sequencer.frozen.eq(self.frozen),
+            *(getattr(sequencer, name).eq(getattr(self, name)[first:]) for name in ("open", "act_ok", "pre_ok", "read_ok", "write_ok")),
+            self.busy.eq(sequencer.busy), self.policy.eq(sequencer.policy), self.finished.eq(sequencer.finished),
+            self.overrun.eq(launch.overrun),
+        ]
+        refused = host | self.inhibit.hold_all | (self.inhibit.hold_writes & (sequencer.proposal.kind == Command.WR))
+        with m.If(~refused):
+            m.d.comb += [near.eq(sequencer.proposal), sequencer.committed.eq(sequencer.proposal.kind != Command.NONE)]
+        column = Signal()
+        m.d.comb += column.eq((near.kind == Command.RD) | (near.kind == Command.WR))
+        m.d.sync += self.command.eq(near)
+        with m.If(column):
+            m.d.sync += self.work.eq(sequencer.work)
+        with m.Else():
+            m.d.sync += [self.work.read.eq(0), self.work.write.eq(0)]
+        return Cat(launch.state, sequencer.state, self.command, self.work)

@@ -1,0 +1,229 @@
+"""What must hold of the DRAM system's parts: address map, request queues, timing trackers, scheduler."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from gen.dram import DramConfig
+from rtl.memory.address_map import AddressMap
+from rtl.memory.interfaces import TAG_BITS, Command
+from rtl.memory.request_queue import RequestQueue, entry_layout
+from rtl.memory.scheduler import Scheduler, in_launch_row
+from rtl.memory.trackers import FourActivates, Tracker
+from tb.formal.specs import given, must, observer
+
+
+class AddressMapSpec(wiring.Component):
+    """Two different blocks never share a place, and there are as many places as blocks: a bijection.
+
+    Isolating: a block lies in a reserved bank if and only if its top row bits are ones, that is at the top of the address space.
+    """
+
+    def __init__(self, config: DramConfig, *, make=AddressMap):
+        self.config, self.make = config, make
+        bits = (config.blocks - 1).bit_length()
+        super().__init__({"one": In(bits), "other": In(bits)})
+
+    def elaborate(self, platform):
+        m = observer()
+        config = self.config
+        places = []
+        for name, block in (("one", self.one), ("other", self.other)):
+            m.submodules[name] = part = self.make(config)
+            m.d.comb += part.block.eq(block)
+            places.append(Cat(part.channel, part.location.as_value()))
+            if config.reserved:
+                shared = Signal(name=f"shared_{name}")
+                m.d.comb += [
+                    shared.eq(block[len(block) - config.swapped_bits:].all()),    # the row is on top of the layout
+                    must(part.location.bank[config.reserved_bits:].all() == shared),
+                ]
+        assert len(places[0]) == len(self.one)
+        m.d.comb += must((places[0] == places[1]) == (self.one == self.other))
+        return m
+
+
+class RequestQueueSpec(wiring.Component):
+    """Arrival order, nothing lost, nothing twice: an entry, marked whenever the solver likes, stays at its place until it is removed."""
+
+    def __init__(self, config: DramConfig, *, entries: int, make=RequestQueue):
+        self.config, self.entries, self.make = config, entries, make
+        super().__init__({"push": In(1), "note": In(1), "remove": In(entries), "mark": In(1)})
+
+    def elaborate(self, platform):
+        m = observer()
+        m.submodules.queue = queue = self.make(self.config, entries=self.entries, note_bits=1)
+        inside = Signal(range(self.entries + 1))
+        removes = Signal()
+        m.d.comb += [
+            given(self.remove & (self.remove - 1) == 0),
+            given(self.remove & ~((1 << inside) - 1)[:self.entries] == 0),
+            given(~self.push | (inside != self.entries)),
+            removes.eq(self.remove.any()),
+            queue.push.eq(self.push), queue.entry.note.eq(self.note), queue.remove.eq(self.remove),
+            must(queue.count == inside), must(queue.valid == ((1 << inside) - 1)[:self.entries]),
+            must(queue.full == (inside == self.entries)), must(inside <= self.entries),
+        ]
+        m.d.sync += inside.eq(inside + self.push - removes)
+        marked, note, place = Signal(), Signal(), Signal(range(self.entries))
+        below = Cat(self.remove.bit_select(i, 1) & (i < place) for i in range(self.entries)).any()
+        with m.If(~marked & self.mark & self.push):
+            m.d.sync += [marked.eq(1), note.eq(self.note), place.eq(inside - removes)]
+        with m.Elif(marked):
+            m.d.sync += [place.eq(place - below), marked.eq(~self.remove.bit_select(place, 1))]
+        with m.If(marked):
+            m.d.comb += [must(place < inside), must(Cat(entry.note for entry in queue.entries).bit_select(place, 1) == note)]
+        # The age of entry 0.
+        age = Signal(range(self.config.patience + 1))
+        with m.If(self.remove[0] | (inside == 0)):
+            m.d.sync += age.eq(0)
+        with m.Elif(age != self.config.patience):
+            m.d.sync += age.eq(age + 1)
+        m.d.comb += [must(queue.waited == age), must(queue.urgent == (age == self.config.patience))]
+        return m
+
+
+def _age(m: Module, name: str, host, near, top: int):
+    """Cycles since the last command was on the rank, as seen now, up to `top`; `top` from the start on."""
+    age = Signal(range(top + 1), init=top, name=name)
+    with m.If(host):
+        m.d.sync += age.eq(1)      # on the pins now, a cycle ago in the next
+    with m.Elif(near):
+        m.d.sync += age.eq(0)      # on the rank in the next cycle
+    with m.Elif(age != top):
+        m.d.sync += age.eq(age + 1)
+    return age
+
+
+class TrackerSpec(wiring.Component):
+    """A tracker allows a command for the next cycle exactly when that is `cycles` or more after the last first command."""
+
+    def __init__(self, *, cycles: int, make=Tracker):
+        self.cycles, self.make = cycles, make
+        super().__init__({"host": In(1), "near": In(1)})
+
+    def elaborate(self, platform):
+        m = observer()
+        m.submodules.tracker = tracker = self.make(cycles=self.cycles)
+        age = _age(m, "age", self.host, self.near, self.cycles)
+        m.d.comb += [
+            given(~(self.host & self.near)),
+            # A host command and a near-data one in the cycle after it cannot be: that is what `free` is for.
+            tracker.host.eq(self.host), tracker.near.eq(self.near),
+            must(age <= self.cycles),
+            must(tracker.clear == (age + 1 >= self.cycles)),
+            must(tracker.left == Mux(age + 1 >= self.cycles, 0, self.cycles - 1 - age)),
+        ]
+        return m
+
+
+class FourActivatesSpec(wiring.Component):
+    """The fifth ACT is allowed exactly when it is `cycles` or more after the first of the last four."""
+
+    def __init__(self, *, cycles: int, make=FourActivates):
+        self.cycles, self.make = cycles, make
+        super().__init__({"host": In(1), "near": In(1)})
+
+    def elaborate(self, platform):
+        m = observer()
+        m.submodules.tracker = tracker = self.make(cycles=self.cycles)
+        top = self.cycles
+        ages = [Signal(range(top + 1), init=top, name=f"age_{i}") for i in range(4)]    # the youngest first
+        older = [Mux(age == top, top, age + 1) for age in ages]
+        m.d.comb += [given(~(self.host & self.near)), tracker.host.eq(self.host), tracker.near.eq(self.near)]
+        with m.If(self.host | self.near):
+            m.d.sync += [ages[0].eq(Mux(self.host, min(1, top), 0)), *(there.eq(here) for there, here in zip(ages[1:], older))]
+        with m.Else():
+            m.d.sync += [there.eq(here) for there, here in zip(ages, older)]
+        bits = (len(tracker.left) - 2) // 4
+        turn = tracker.left[-2:]
+        for i, age in enumerate(ages):    # the youngest is in the counter before the one whose turn it is
+            counter = Cat(tracker.left[:4 * bits]).word_select((turn + 3 - i)[:2], bits)
+            m.d.comb += [must(age <= top), must(counter == Mux(age + 1 >= top, 0, top - 1 - age))]
+        m.d.comb += must(tracker.clear == (ages[3] + 1 >= top))
+        return m
+
+
+class SchedulerSpec(wiring.Component):
+    """Legal, of one request, and progress: the oldest entry of an urgent queue gets its command as soon as its rank allows it.
+
+    Whatever else is queued and whatever state the banks are in (free inputs): a command goes to a rank that takes part, ACT to a closed
+    bank, PRE to an open one, RD and WR to the open row of the entry that leaves. With an urgent queue nothing is done for any other entry.
+    So an urgent entry waits for refresh and for its own PRE, ACT and column command's minimums, and for nothing else.
+    """
+
+    def __init__(self, config: DramConfig, *, make=Scheduler):
+        self.config, self.make = config, make
+        banks = config.ranks * config.part.all_banks
+        entries = max(config.read_entries, config.write_entries)
+        super().__init__({
+            "entries": In(entry_layout(config, note_bits=TAG_BITS)).array(entries), "valid": In(entries), "write": In(1), "urgent": In(1),
+            "open": In(banks), "rows": In(banks * config.field_bits["row"]), "act_ok": In(banks), "pre_ok": In(banks),
+            "read_ok": In(banks), "write_ok": In(banks), "soon": In(banks), "taking": In(config.ranks), "precharge": In(config.ranks),
+            "refresh": In(config.ranks),
+        })
+
+    def elaborate(self, platform):
+        m = observer()
+        config = self.config
+        m.submodules.scheduler = scheduler = self.make(config)
+        for name in self.signature.members:
+            if name != "entries":
+                m.d.comb += getattr(scheduler, name).eq(getattr(self, name))
+        m.d.comb += [there.eq(here) for there, here in zip(scheduler.entries, self.entries)]
+        maintenance = self.precharge | self.refresh
+        m.d.comb += [given(self.precharge & self.refresh == 0), given(maintenance & (maintenance - 1) == 0),
+                     given(self.valid & (self.valid + 1) == 0)]
+        kind, bank = scheduler.command.kind.as_value(), Cat(scheduler.command.bank, scheduler.rank)
+        column = (kind == Command.RD.value) | (kind == Command.WR.value)
+        own = (kind == Command.ACT.value) | (kind == Command.PRE.value) | column
+
+        def of(bits):
+            return bits.bit_select(bank, 1)
+
+        taking = self.taking.bit_select(scheduler.rank, 1) if config.ranks > 1 else self.taking
+        with m.If(maintenance.any()):
+            m.d.comb += [must(kind == Mux(self.refresh.any(), Command.REF.value, Command.PREA.value)), must(~scheduler.remove.any())]
+            if config.ranks > 1:
+                m.d.comb += must(maintenance.bit_select(scheduler.rank, 1))
+        with m.Else():
+            m.d.comb += [must((kind == Command.NONE.value) | own), must(~own | taking)]
+        m.d.comb += [
+            must(~(kind == Command.ACT.value) | (of(self.act_ok) & ~of(self.open))),
+            must(~(kind == Command.PRE.value) | (of(self.pre_ok) & of(self.open))),
+            must(~(kind == Command.RD.value) | (of(self.read_ok) & ~self.write)),
+            must(~(kind == Command.WR.value) | (of(self.write_ok) & self.write)),
+            must(~column | of(self.open)),
+            must(column == scheduler.remove.any()),
+            must(scheduler.remove & (scheduler.remove - 1) == 0),
+            must(scheduler.remove & ~self.valid == 0),
+        ]
+        row = self.rows.word_select(bank, config.field_bits["row"])
+        locations = [entry.location for entry in scheduler.entries]
+        for i, location in enumerate(locations):
+            with m.If(scheduler.remove[i]):
+                m.d.comb += [must(Cat(location.bank, location.rank) == bank), must(location.row == row),
+                             must(location.column == scheduler.command.column)]
+                if i:
+                    m.d.comb += must(~in_launch_row(config, location))
+                # The oldest of its row goes first, so requests for one block keep their order.
+                for older in range(i):
+                    same = Cat(location.bank, location.rank, location.row) == Cat(
+                        locations[older].bank, locations[older].rank, locations[older].row)
+                    m.d.comb += must(~same | ((in_launch_row(config, location)) if older else 0))
+        # Progress of the oldest.
+        first = locations[0]
+        place = Cat(first.bank, first.rank)
+        is_open, hit = self.open.bit_select(place, 1), self.rows.word_select(place, config.field_bits["row"]) == first.row
+        with m.If(self.urgent & ~maintenance.any() & self.valid[0]):
+            m.d.comb += must(~own | (bank == place))
+            allowed = self.taking.bit_select(first.rank, 1) if config.ranks > 1 else self.taking
+            with m.If(allowed & ~is_open & self.act_ok.bit_select(place, 1)):
+                m.d.comb += must((kind == Command.ACT.value) & (scheduler.command.row == first.row))
+            with m.If(allowed & is_open & ~hit & self.pre_ok.bit_select(place, 1)):
+                m.d.comb += must(kind == Command.PRE.value)
+            if config.ranks == 1:
+                may = Mux(self.write, self.write_ok, self.read_ok).bit_select(place, 1)
+                with m.If(allowed & is_open & hit & may):
+                    m.d.comb += must(column & scheduler.remove[0])
+        return m
