@@ -17,13 +17,15 @@ ALLOWED = {
     "rtl": (*SPECIFICATION, "rtl"),
     "boards": (*SPECIFICATION, "boards", "rtl", "gen"),
     "sw.golden": (*SPECIFICATION, "sw.golden"),
+    "sw.dram.mapping": SPECIFICATION,
     "sw.compiler": (*SPECIFICATION, "sw.compiler", "sw.model"),
     "sw.model": (*SPECIFICATION, "sw.model"),
+    "sw.model.dram": (*SPECIFICATION, "sw.model", "sw.dram.mapping"),    # the address map in numpy
     "sw": ("gen", "boards", "sw"),
     "sw.cli": ("gen", "rtl", "boards", "sw"),
     "tb": PACKAGES,
 }
-NO_AMARANTH = (*SPECIFICATION, "sw.golden", "sw.compiler", "sw.model")
+NO_AMARANTH = (*SPECIFICATION, "sw.golden", "sw.compiler", "sw.model", "sw.dram.mapping")
 SLOW = ("amaranth", "cocotb", "cocotb_tools", "numba", "numpy", "sklearn", "rich")
 
 

@@ -91,8 +91,8 @@ class CommandPins(wiring.Signature):
 class Inhibit(data.Struct):
     """One pin, two values a cycle: rising edge hold_writes, falling edge hold_all."""
 
-    hold_writes: unsigned(1)
-    hold_all: unsigned(1)
+    hold_writes: unsigned(1)  # type: ignore[valid-type]
+    hold_all: unsigned(1)  # type: ignore[valid-type]
 
 
 class ChannelPins(wiring.Signature):

@@ -54,8 +54,8 @@ class Lanes(wiring.Component):
 
     `work` in t belongs to the column command on the rank in t. RD: `read_data` holds its four beats in t+CL .. t+CL+3; results are in
     the operand buffer, write buffer or the lanes' sums from t+CL+9 on. WR: `write_data` holds beats in t+CWL .. t+CWL+3, zero otherwise.
-    The same block must not be commanded again within `gen.nda.settle` cycles; commands are 4 cycles or more apart (tCCD_S). Both buffers hold 128 blocks. Block element i is
-    element i % 4 of beat i // 4 and belongs to sum i.
+    Commands are 4 cycles or more apart (tCCD_S), those for one block `gen.nda.settle` cycles. Both buffers hold 128 blocks. Block element
+    i is element i % 4 of beat i // 4 and belongs to sum i. Raises DramError for a part a near-data unit does not fit.
     """
 
     def __init__(self, config: DramConfig):
@@ -66,8 +66,8 @@ class Lanes(wiring.Component):
         written = timing["tCL"] + MULTIPLY_LATENCY + ADD_LATENCY
         assert written < settle(timing) + min(timing["tCL"], timing["tCWL"]) - 1, "a result must be written before it is wanted"
         for steps in STEPS.values():
-            stored = {"factor": any(step.factor == Factor.STORED for step in steps), "addend": any(step.addend == Addend.STORED for step in steps)}
-            assert not all(stored.values()), "one operation may use stored elements as factors or as addends: there is one port"
+            factors, addends = (any(use) for use in zip(*((step.factor == Factor.STORED, step.addend == Addend.STORED) for step in steps)))
+            assert not (factors and addends), "an operation uses stored elements as factors or as addends: there is one port"
         assert timing["tCCD_S"] > ADD_LATENCY, "a sum must be complete before the next block adds to it"
         self.config = config
         super().__init__({"work": In(WORK), "read_data": In(BEAT_BITS), "write_data": Out(BEAT_BITS)})

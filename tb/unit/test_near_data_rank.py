@@ -201,7 +201,7 @@ def test_sums(operation, blocks):
 
 def test_matrix_times_vector():
     print("seed 4")
-    rng, blocks, streams = np.random.default_rng(4), 5, 17
+    rng, blocks, streams = np.random.default_rng(4), 6, 17
     config = DramConfig(part=part("ddr4-2400r"))
     factors = numbers(rng, streams, np.float32)
     parameters = [word(factor) for factor in factors] + [0] * (128 - streams)
@@ -220,7 +220,7 @@ def test_matrix_times_vector():
 def test_rows_of_a_table(operation, reserved):
     """Rows 3 and 1 come twice: SCATTER adds to what it wrote before."""
     print(f"seed {operation}")
-    rng, blocks = np.random.default_rng(operation), 4
+    rng, blocks = np.random.default_rng(operation), 6
     config = DramConfig(part=part("ddr4-2400r"), ranks=2, reserved=reserved)
     rows = [3, 1, 3, 0, 200, 1]
     parameters = [blocks * row for row in rows] + [0] * (128 - len(rows))
