@@ -1,124 +1,12 @@
-"""DRAM parts as data, and the memory system built from one: channels, ranks, queues, address layout. Nothing else states a DRAM timing."""
+"""DRAM parts, and the memory system built from one: channels, ranks, queues, address layout. Nothing else states a DRAM timing."""
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
+from gen.dram_part import DramError, Minimum, Part
 
-class DramError(ValueError):
-    """A part or memory system that cannot work; the text is one line naming field, value and allowed range."""
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """A datasheet minimum: so many clock cycles and so many nanoseconds, whichever is longer (0 where the datasheet gives only one)."""
-
-    cycles: int = 0
-    ns: float = 0.0
-
-    def at(self, clock_khz: int) -> int:
-        """Whole cycles at a clock: rounded up, exactly (picoseconds)."""
-        return max(self.cycles, -(-round(self.ns * 1000) * clock_khz // 10**9))
-
-
-# Every part gives each of these; the names are the datasheet's.
-TIMINGS = (
-    "tCL", "tCWL", "tRCD", "tRP", "tRAS", "tRC", "tRTP", "tWR", "tCCD_S", "tCCD_L", "tRRD_S", "tRRD_L", "tFAW", "tWTR_S", "tWTR_L",
-    "tRTRS", "tRFC", "tREFI", "tMRD", "tINIT",
-)
 POSTPONED = 8    # refreshes a rank may owe (DDR4: JESD79-4, 1x refresh; SDR parts only ask for all rows in 64 ms)
-REFRESH_FORCED = POSTPONED - 1     # owed refreshes at which one is done whatever waits: one interval is left to get there
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One DRAM part as the controller sees a rank of it. `bus_bytes` is the width of the rank's data bus, columns are words of it."""
-
-    name: str
-    family: str                  # "ddr4" or "sdr"
-    doc: str
-    clock_khz: int               # of the commands
-    bus_bytes: int
-    data_rate: int               # words a clock cycle
-    burst: int                   # words of a burst
-    bank_groups: int
-    banks: int                   # of a bank group
-    rows: int
-    columns: int
-    refreshes_at_start: int = 0  # auto refreshes of the power-up sequence
-    timings: Mapping[str, Minimum] = field(repr=False)
-
-    def __post_init__(self):
-        def refuse(name: str, value, allowed: str):
-            raise DramError(f"part {self.name}: {name} = {value} is outside {allowed}")
-
-        if self.family not in ("ddr4", "sdr"):
-            refuse("family", repr(self.family), "ddr4, sdr")
-        for name, low, high in (("bus_bytes", 1, 8), ("data_rate", 1, 2), ("burst", 4, 8), ("bank_groups", 1, 4), ("banks", 2, 8),
-                                ("rows", 16, 1 << 18), ("columns", 64, 1 << 12)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high or value & (value - 1):
-                refuse(name, value, f"the powers of two in {low}..{high}")
-        if not 1000 <= self.clock_khz <= 3_200_000:
-            refuse("clock_khz", self.clock_khz, "1000..3200000 kHz")
-        if missing := [name for name in TIMINGS if name not in self.timings]:
-            raise DramError(f"part {self.name}: {missing[0]} is missing")
-        if unknown := [name for name in self.timings if name not in TIMINGS]:
-            near = difflib.get_close_matches(unknown[0], TIMINGS, 1)
-            raise DramError(f"part {self.name}: {unknown[0]} is not a parameter" + (f", did you mean {near[0]!r}?" if near else ""))
-        for name, value in self.timings.items():
-            if value.cycles < 0 or value.ns < 0:
-                refuse(name, value, "0 or more")
-        cycles = self.cycles(self.clock_khz)
-        if cycles["tRC"] < cycles["tRAS"] + cycles["tRP"]:
-            refuse("tRC", cycles["tRC"], f"{cycles['tRAS'] + cycles['tRP']} cycles or more (tRAS + tRP)")
-        if cycles["tRAS"] < cycles["tRCD"]:
-            refuse("tRAS", cycles["tRAS"], f"{cycles['tRCD']} cycles or more (tRCD)")
-        for long, short in (("tCCD_L", "tCCD_S"), ("tRRD_L", "tRRD_S"), ("tWTR_L", "tWTR_S"), ("tFAW", "tRRD_S")):
-            if cycles[long] < cycles[short]:
-                refuse(long, cycles[long], f"{cycles[short]} cycles or more ({short})")
-        if cycles["tCCD_S"] < self.burst_cycles:
-            refuse("tCCD_S", cycles["tCCD_S"], f"{self.burst_cycles} cycles or more (one burst)")
-        if cycles["tREFI"] < 4 * cycles["tRFC"]:
-            refuse("tREFI", cycles["tREFI"], f"{4 * cycles['tRFC']} cycles or more (4 tRFC)")
-        for name in ("tRCD", "tRP", "tRAS", "tRTP", "tRRD_S", "tCCD_S", "tRFC", "tCL"):
-            if cycles[name] < 2:
-                refuse(name, cycles[name], "2 cycles or more")
-        if cycles["tREFI"] >= 1 << 16:
-            refuse("tREFI", cycles["tREFI"], "1..65535 cycles")
-
-    def cycles(self, clock_khz: int) -> dict[str, int]:
-        """Every parameter in clock cycles."""
-        values = {name: value.at(clock_khz) for name, value in self.timings.items()}
-        values["tREFI"] = int(self.timings["tREFI"].ns * clock_khz // 10**6) or values["tREFI"]    # a maximum: rounded down
-        return values
-
-    @property
-    def burst_cycles(self) -> int:
-        """Clock cycles of a burst on the data bus (tBL)."""
-        return self.burst // self.data_rate
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a burst: one request."""
-        return self.bus_bytes * self.burst
-
-    @property
-    def beat_bytes(self) -> int:
-        """Bytes on the data bus in a clock cycle."""
-        return self.bus_bytes * self.data_rate
-
-    @property
-    def row_blocks(self) -> int:
-        """Bursts of a row."""
-        return self.columns // self.burst
-
-    @property
-    def all_banks(self) -> int:
-        """Banks of a rank; bank id = bank in group * bank_groups + bank group."""
-        return self.bank_groups * self.banks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +82,7 @@ class DramConfig:
             object.__setattr__(self, "clock_khz", part.clock_khz)
         if not 1000 <= self.clock_khz <= part.clock_khz:
             refuse("clock_khz", self.clock_khz, f"1000..{part.clock_khz} kHz (part {part.name})")
+        part.check(self.clock_khz)
         if not self.layout:
             object.__setattr__(self, "layout", self.default_layout())
         sizes = dict.fromkeys(self.field_bits, 0)
@@ -290,6 +179,15 @@ class DramConfig:
         """Every datasheet parameter in cycles at this clock."""
         return self.part.cycles(self.clock_khz)
 
+    @property
+    def refresh_forced(self) -> int:
+        """Owed refreshes at which one is done whatever waits: an interval is left to get there before a limit is reached.
+
+        Limits: POSTPONED, and the longest time a row may stay open, which lasts from one refresh to the next.
+        """
+        longest = int(self.part.open_ns * self.clock_khz // 10**6)
+        return max(1, min(POSTPONED, longest // self.timing["tREFI"]) - 1)
+
     @cached_property
     def gaps(self) -> Gaps:
         """Least distances between commands."""
@@ -309,7 +207,7 @@ SDR_STAGES = 2    # registers between controller and chip: one on the outputs, o
 
 
 def _sdr(*, cas: int, tRCD: Minimum, tRP: Minimum, tRAS: Minimum, tRC: Minimum, tRFC: Minimum, tRRD: Minimum, tWR: Minimum, tMRD: Minimum,
-         tREFI: Minimum, burst: int = 8, tINIT: Minimum = Minimum(0, 200_000.0)) -> dict[str, Minimum]:
+         tREFI: Minimum, burst: int = 8) -> dict[str, Minimum]:
     """The timings of an SDR part: no bank groups, write data with the command, a precharge only after the last word of a burst.
 
     tCL is what the controller sees: the chip's CAS latency `cas` and the registers at the pins. The chip has no tFAW: four ACTs may follow
@@ -322,20 +220,20 @@ def _sdr(*, cas: int, tRCD: Minimum, tRP: Minimum, tRAS: Minimum, tRC: Minimum, 
         "tCL": Minimum(cas + SDR_STAGES), "tCWL": Minimum(0), "tRCD": two(tRCD), "tRP": two(tRP), "tRAS": two(tRAS), "tRC": two(tRC),
         "tRTP": Minimum(burst), "tWR": tWR, "tCCD_S": Minimum(burst), "tCCD_L": Minimum(burst), "tRRD_S": two(tRRD), "tRRD_L": two(tRRD),
         "tFAW": two(tRRD), "tWTR_S": Minimum(0), "tWTR_L": Minimum(0), "tRTRS": Minimum(1), "tRFC": two(tRFC), "tREFI": tREFI,
-        "tMRD": tMRD, "tINIT": tINIT,
+        "tMRD": tMRD, "tINIT": Minimum(0, 200_000.0),
     }
 
 
 def _sdr_part(name: str, doc: str, *, clock_khz: int, bus_bytes: int, rows: int, columns: int, timings: dict[str, Minimum]) -> Part:
     """An SDR part: four banks, bursts of eight words, eight auto refreshes after power-up (two are enough for all of them)."""
-    return Part(name=name, family="sdr", doc=doc, clock_khz=clock_khz, bus_bytes=bus_bytes, data_rate=1, burst=8, bank_groups=1, banks=4,
-                rows=rows, columns=columns, refreshes_at_start=8, timings=timings)
+    return Part(name=name, family="sdr", doc=doc, clock_khz=clock_khz, open_ns=100_000.0, bus_bytes=bus_bytes, data_rate=1, burst=8,
+                bank_groups=1, banks=4, rows=rows, columns=columns, refreshes_at_start=8, timings=timings)
 
 
 PARTS = {part.name: part for part in (
     Part(
         name="ddr4-2400r", family="ddr4", doc="rank of eight 8 Gb x8 chips, DDR4-2400R (JESD79-4), the evaluation of Chopim",
-        clock_khz=1_200_000, bus_bytes=8, data_rate=2, burst=8, bank_groups=4, banks=4, rows=1 << 16, columns=1 << 10,
+        clock_khz=1_200_000, open_ns=70_200.0, bus_bytes=8, data_rate=2, burst=8, bank_groups=4, banks=4, rows=1 << 16, columns=1 << 10,
         timings={
             "tCL": Minimum(16), "tCWL": Minimum(12), "tRCD": Minimum(0, 13.32), "tRP": Minimum(0, 13.32), "tRAS": Minimum(0, 32.0),
             "tRC": Minimum(0, 45.32), "tRTP": Minimum(4, 7.5), "tWR": Minimum(0, 15.0), "tCCD_S": Minimum(4), "tCCD_L": Minimum(5, 5.0),

@@ -4,17 +4,17 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen.dram import REFRESH_FORCED, DramConfig
+from gen.dram import DramConfig
 from rtl.memory.interfaces import Refresh as State
 
-OWED_BITS = 4    # a rank that refreshes at REFRESH_FORCED never owes as much as 16
+OWED_BITS = 4    # a rank that refreshes at `refresh_forced` never owes as much as 16
 
 
 class Refresh(wiring.Component):
     """Each rank owes a refresh every tREFI cycles; the ranks' dates are spread evenly over the interval.
 
     One bit a rank: `wanted` (an entry of a queue is for it), `free`, `prea_ok`, `ref_ok` (as RankControl says). A rank that owes one goes
-    from NORMAL to CLOSE when nothing wants it, or when it owes `gen.dram.REFRESH_FORCED`. `precharge` and `refresh`, one-hot together,
+    from NORMAL to CLOSE when nothing wants it, or when it owes `config.refresh_forced`. `precharge` and `refresh`, one-hot together,
     say which command is to be on the pins in the next cycle: the lowest rank's that waits and may; its state changes at the edge.
     `normal`: ranks that take requests. `idle`: nothing owed, nothing under way.
     """
@@ -62,7 +62,7 @@ class Refresh(wiring.Component):
                 m.d.sync += owed.eq(owed - 1)
             with m.Switch(state):
                 with m.Case(State.NORMAL):
-                    with m.If((owed != 0) & (~self.wanted[rank] | (owed >= REFRESH_FORCED))):
+                    with m.If((owed != 0) & (~self.wanted[rank] | (owed >= self.config.refresh_forced))):
                         m.d.sync += state.eq(State.CLOSE)
                 with m.Case(State.CLOSE):
                     with m.If(self.precharge[rank]):

@@ -31,7 +31,9 @@ class AddressMapSpec(wiring.Component):
         for name, block in (("one", self.one), ("other", self.other)):
             m.submodules[name] = part = self.make(config)
             m.d.comb += part.block.eq(block)
-            places.append(Cat(part.channel, part.location.as_value()))
+            fields = {"channel": part.channel} | {name: part.location[name] for name in ("rank", "bank", "row", "column")}
+            places.append(Cat(value[:config.field_bits[field]] for field, value in fields.items()))
+            m.d.comb += must(~Cat(value[config.field_bits[field]:] for field, value in fields.items()).any())
             if config.reserved:
                 shared = Signal(name=f"shared_{name}")
                 m.d.comb += [

@@ -49,7 +49,7 @@ def choose(k, w, v, s, c, t, which, urgent):
             r, bank = w[n].rank, w[n].bank
             u = c * k.ranks + r
             opened = s.row[u, bank]
-            if opened >= 0 and opened != w[n].row and at >= s.pre_from[u, bank] and (s.hit[u, bank] != t or urgent) and not (
+            if opened >= 0 and opened != w[n].row and at >= s.pre_from[u, bank] and s.hit[u, bank] != t and not (
                     s.commit[u] or (s.pin_kind[c] and s.pin_rank[c] == r) or s.refresh[u]):
                 return PRE, i
     return kind, place

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gen.dram import REFRESH_FORCED, DramConfig, DramError
+from gen.dram import DramConfig, DramError
 from gen.nda import CHUNK_BLOCKS, DESCRIPTOR, LANES, LFSR_TAPS, PARAMETERS, STEPS, SUMS, Operation, Policy, settle
 from gen.traffic import Workload
 from sw.dram.mapping import locate
@@ -93,7 +93,7 @@ def constants(config: DramConfig, workload: Workload) -> np.ndarray:
         "row_low": config.field_bits["row"] - config.swapped_bits, "reserved": config.reserved, "reserved_bits": config.reserved_bits,
         "swapped_bits": config.swapped_bits, "column_bits": config.field_bits["column"], "colours": config.colours,
         "first_reserved": part.all_banks - config.reserved, "drain_high": config.drain_high, "drain_low": config.drain_low,
-        "patience": config.patience, "forced": REFRESH_FORCED, "answer": timing["tCL"] + part.burst_cycles,
+        "patience": config.patience, "forced": config.refresh_forced, "answer": timing["tCL"] + part.burst_cycles,
         "last_beat": timing["tCWL"] + part.burst_cycles - 1, "settle": settle(timing),
         "link": LINK_LATENCY if config.interface == "packet" else 0, "depth": 2 * LINK_LATENCY, "burst": part.burst_cycles,
         "chunk": CHUNK_BLOCKS, "next_rank": Policy.NEXT_RANK, "operand_x": 0,
