@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In
 from gen.dram import DramConfig
 from rtl.memory.address_map import AddressMap
 from rtl.memory.interfaces import TAG_BITS, Command
+from rtl.memory.rank_control import RankControl
 from rtl.memory.request_queue import RequestQueue, entry_layout
 from rtl.memory.scheduler import Scheduler, in_launch_row
 from rtl.memory.trackers import FourActivates, Tracker
@@ -228,4 +229,58 @@ class SchedulerSpec(wiring.Component):
                 may = Mux(self.write, self.write_ok, self.read_ok).bit_select(place, 1)
                 with m.If(allowed & is_open & hit & may):
                     m.d.comb += must(column & scheduler.remove[0])
+        return m
+
+
+def service_bound(config: DramConfig) -> int:
+    """Cycles in which the oldest entry of an urgent queue is served, if no refresh and no near-data command comes between.
+
+    At worst it waits for its bank's precharge, opens its row, and waits for the data bus; each of its three commands and the last one
+    before cost a cycle on their way to the pins and one in which the rank takes no other.
+    """
+    gaps = config.gaps
+    close = max(gaps.ras, gaps.rtp, gaps.wr)
+    opening = max(gaps.rp, gaps.rc, gaps.rrd_l, gaps.faw)
+    move = max(gaps.rcd, gaps.wtr_l, gaps.rtw, gaps.ccd_l)
+    return close + opening + move
+
+
+class ServiceSpec(wiring.Component):
+    """Once a queue is urgent its oldest entry leaves within `service_bound`, whatever the rank did before and whatever else is queued.
+
+    Scheduler and RankControl are joined as in Channel, the queue is free but keeps its entry 0, and no refresh is wanted. Proved by
+    induction over more cycles than the bound, so from every state the trackers can be in. `heard`: the scheduler is told of the urgency.
+    """
+
+    def __init__(self, config: DramConfig, *, heard: bool = True, slack: int = 0):
+        self.config, self.heard, self.slack = config, heard, slack
+        entries = max(config.read_entries, config.write_entries)
+        super().__init__({"entries": In(entry_layout(config, note_bits=TAG_BITS)).array(entries), "valid": In(entries), "write": In(1),
+                          "urgent": In(1)})
+
+    def elaborate(self, platform):
+        m = observer()
+        config = self.config
+        m.submodules.scheduler = scheduler = Scheduler(config)
+        m.submodules.rank = rank = RankControl(config, rank=0)
+        for name in ("open", "rows", "act_ok", "pre_ok", "read_ok", "write_ok", "soon"):
+            m.d.comb += getattr(scheduler, name).eq(getattr(rank, name))
+        m.d.comb += [there.eq(here) for there, here in zip(scheduler.entries, self.entries)]
+        m.d.comb += [scheduler.valid.eq(self.valid), scheduler.write.eq(self.write), scheduler.urgent.eq(self.urgent & self.heard),
+                     scheduler.taking.eq(rank.free), given(self.valid & (self.valid + 1) == 0), given(self.valid[0] | ~self.urgent)]
+        m.d.sync += rank.pins.command.eq(scheduler.command)
+        # An urgent entry 0 stays until it is served.
+        last = Signal(self.entries[0].shape())
+        write, urgent, served = Signal(), Signal(), Signal()
+        m.d.comb += served.eq(scheduler.remove[0])
+        m.d.sync += [last.eq(self.entries[0]), write.eq(self.write), urgent.eq(self.urgent & ~served)]
+        with m.If(urgent):
+            m.d.comb += [given(self.urgent), given(self.write == write), given(self.entries[0].as_value() == last.as_value())]
+        bound = service_bound(config) - self.slack
+        waited = Signal(range(bound + 3))
+        with m.If(~self.urgent | served):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waited != bound + 2):
+            m.d.sync += waited.eq(waited + 1)
+        m.d.comb += must(waited <= bound)
         return m

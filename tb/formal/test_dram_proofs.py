@@ -6,11 +6,20 @@ import pytest
 from amaranth.hdl import Cat
 
 from gen.dram import PARTS, DramConfig, part
+from gen.dram_part import Minimum, Part
 from rtl.memory.address_map import AddressMap
 from rtl.memory.request_queue import RequestQueue
 from rtl.memory.scheduler import Scheduler
 from rtl.memory.trackers import FourActivates, Tracker
-from tb.formal.dram_specs import AddressMapSpec, FourActivatesSpec, RequestQueueSpec, SchedulerSpec, TrackerSpec
+from tb.formal.dram_specs import (
+    AddressMapSpec,
+    FourActivatesSpec,
+    RequestQueueSpec,
+    SchedulerSpec,
+    ServiceSpec,
+    TrackerSpec,
+    service_bound,
+)
 from tb.formal.prove import Disproved, prove
 
 DDR4 = part("ddr4-2400r")
@@ -27,6 +36,16 @@ MAPS = {
 CYCLES = sorted({value for item in PARTS.values() for value in
                  dataclasses.asdict(DramConfig(part=item, reserved=0).gaps).values() if value > 1} - {
                      DramConfig(part=item, reserved=0).gaps.refi for item in PARTS.values()})
+
+
+# Every minimum short, so that a proof over more cycles than the service bound stays small.
+SHORT = DramConfig(
+    part=Part(
+        name="short", family="ddr4", doc="short minimums", clock_khz=100_000, bus_bytes=1, data_rate=2, burst=4, bank_groups=1, banks=2,
+        rows=16, columns=64, timings={name: Minimum(cycles) for name, cycles in {
+            "tCL": 2, "tCWL": 2, "tRCD": 2, "tRP": 2, "tRAS": 3, "tRC": 5, "tRTP": 2, "tWR": 2, "tCCD_S": 2, "tCCD_L": 3, "tRRD_S": 2,
+            "tRRD_L": 2, "tFAW": 4, "tWTR_S": 0, "tWTR_L": 1, "tRTRS": 1, "tRFC": 4, "tREFI": 100, "tMRD": 2, "tINIT": 10}.items()}),
+    reserved=0, read_entries=2, write_entries=2, drain_high=2, drain_low=1, patience=16, hashed=False)
 
 
 class Straight(AddressMap):
@@ -138,3 +157,17 @@ def test_scheduler():
 def test_scheduler_can_fail():
     with pytest.raises(Disproved):
         prove(SchedulerSpec(SMALL, make=Greedy), "scheduler_greedy", depth=2, mode="bmc")
+
+
+def test_service_within_the_bound():
+    prove(ServiceSpec(SHORT), "service", depth=service_bound(SHORT) + 3)
+
+
+def test_service_can_fail():
+    with pytest.raises(Disproved):
+        prove(ServiceSpec(SHORT, heard=False), "service_unheard", depth=service_bound(SHORT) + 20, mode="bmc")
+
+
+def test_service_bound_is_not_idle():
+    with pytest.raises(Disproved):
+        prove(ServiceSpec(SHORT, slack=8), "service_slack", depth=service_bound(SHORT) + 20, mode="bmc")
