@@ -8,12 +8,13 @@ import dataclasses
 import re
 import sys
 
-from gen import isa
+from gen import dram, isa, nda
 from gen.config import ORGANISATIONS, SECTIONS, Unit
 from gen.files import ROOT, write_if_changed
 from gen.presets import PRESETS
 from gen.registers import registers
 
+PAGES = (".", "gen", "rtl", "rtl/memory", "sw", "sw/dram", "tb", "boards")    # folders with pages
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -83,9 +84,37 @@ def organisations() -> str:
     return table(["organisation", "groups", "cores a group", "core", "PEs", "`moving_words`", "`slice_words`"], rows)
 
 
+def dram_parts() -> str:
+    """The DRAM parts: organisation, and every minimum in cycles at the part's clock."""
+    shown = [name for name in next(iter(dram.PARTS.values())).timings if name not in ("tMRD", "tINIT")]
+    cells = [[f"`{part.name}`" for part in dram.PARTS.values()]]
+    names = ["clock, MHz", "data bus, bits", "bytes of a burst", "bank groups x banks", "rows", "words of a row"]
+    columns = [[f"{part.clock_khz / 1000:.4g}", 8 * part.bus_bytes, part.block_bytes, f"{part.bank_groups} x {part.banks}", part.rows,
+                part.columns, *(part.cycles(part.clock_khz)[name] for name in shown)] for part in dram.PARTS.values()]
+    return table(["", *cells[0]], [[name, *row] for name, row in zip([*names, *shown], zip(*columns))])
+
+
+def operations() -> str:
+    """The near-data operations: passes over a chunk, and the types they take."""
+    rows = []
+    for operation, steps in nda.STEPS.items():
+        passes = [f"{'write' if step.write else 'read'} {step.operand.name.lower()}{'*' if step.repeated else ''}" for step in steps]
+        if operation in nda.SUMS:
+            passes.append("at the end write w")
+        rows.append([operation.value, operation.name, ", ".join(passes), "fp32, int32" if operation in nda.INTEGER else "fp32"])
+    return table(["code", "operation", "passes over a chunk (* once a stream)", "types"], rows)
+
+
+def launch() -> str:
+    """The fields of a launch descriptor."""
+    return table(["word", "bits", "field"], [
+        [item.word, f"{item.low + item.width - 1}:{item.low}" if item.width > 1 else item.low, f"`{name}`"]
+        for name, item in nda.DESCRIPTOR.items()])
+
+
 TABLES = {
     "instructions": instructions, "fields": fields, "causes": causes, "registers": register_map, "configuration": configuration,
-    "organisations": organisations,
+    "organisations": organisations, "dram-parts": dram_parts, "launch": launch, "operations": operations,
 }
 
 
@@ -101,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     choice.add_argument("--check", action="store_true", help="fail when a table is out of date")
     choice.add_argument("--write", action="store_true", help="write the tables that are out of date")
     options = parser.parse_args(argv)
-    pages = sorted(path for folder in (".", "gen", "rtl", "sw", "tb", "boards") for path in (ROOT / folder).glob("*.md"))
+    pages = sorted(path for folder in PAGES for path in (ROOT / folder).glob("*.md"))
     stale = [path for path in pages if fill(path.read_text()) != path.read_text()]
     for path in stale:
         if options.write:

@@ -9,11 +9,12 @@ import pytest
 from gen.config import ORGANISATIONS, Config
 from gen.files import ROOT
 from gen.isa import Mode
+from gen.tables import PAGES as FOLDERS
 from sw import bench, demo
 from sw.cli.main import main
 from sw.runtime.gemm import gemm, random_operands
 
-PAGES = sorted(path for folder in (".", "gen", "rtl", "sw", "tb", "boards") for path in (ROOT / folder).glob("*.md"))
+PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 
 
 def page(name: str) -> str:
