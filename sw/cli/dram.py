@@ -28,6 +28,7 @@ def add(commands):
     command.add_argument("--seed", default="0", help="seed of the traffic")
     command.add_argument("--json", metavar="FILE", help="write the report as JSON (- for standard output)")
     command.add_argument("--commands", metavar="FILE.csv", help="write every DRAM command")
+    command.add_argument("--timeline", metavar="FILE.svg", help="draw a stretch of the run: commands and data of every rank")
     command.set_defaults(run=run)
 
 
@@ -35,6 +36,9 @@ def run(options) -> int:
     """Run it and print the report; 1 if a check fails."""
     json = output_file("json", options.json if options.json != "-" else None)
     commands = output_file("commands", options.commands)
+    timeline = output_file("timeline", options.timeline)
+    if timeline and timeline.suffix not in (".svg", ".png", ".pdf"):
+        raise UserError(f"timeline = {options.timeline!r}: the name must end in .svg, .png or .pdf")
     from sw.dram import metrics, scenario
 
     case = request(options)
@@ -44,6 +48,10 @@ def run(options) -> int:
         from sw.dram import commands as trace
 
         trace.write(commands, metrics.to_commands(case.config, result.recording.commands))
+    if timeline:
+        from sw.dram.timeline import draw
+
+        draw(case.config, result.recording, timeline)
     if json:
         write_bytes(json, result.to_json().encode())
     print(result.to_json() if options.json == "-" else result.to_text(), end="")

@@ -6,6 +6,7 @@ simulator process. What is compared is independent: the model, the timing checke
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ LIMIT = 2_000_000
 PAUSE = 4000      # cycles between the requests that want another row
 HOST, NEAR = 0, 1
 ACT, RD, WR = 1, 4, 5
-SMALL = {"read_entries": 8, "write_entries": 8, "drain_high": 6, "drain_low": 2}     # short queues: faster to build, and full more often
+SMALL: Any = {"read_entries": 8, "write_entries": 8, "drain_high": 6, "drain_low": 2}     # faster to build, and full more often
 MAIN = DramConfig(part=DDR4, channels=1, ranks=2, reserved=2, patience=600)
 OTHERS = {
     "one rank, four reserved banks": DramConfig(part=DDR4, channels=1, ranks=1, reserved=4, **SMALL),
@@ -249,8 +250,8 @@ def test_svrg_in_rtl():
     gradient, nda = svrg.short_piece("rtl")
     expected, model = svrg.short_piece("model")
     assert np.array_equal(gradient, expected)
-    assert nda.last and model.last and nda.last.cycles == model.last.cycles
-    assert np.array_equal(nda.last.commands, model.last.commands)
+    assert nda.last and nda.last.commands is not None and model.last and model.last.commands is not None
+    assert nda.last.cycles == model.last.cycles and np.array_equal(nda.last.commands, model.last.commands)
     problem = svrg.digits(samples=64)
     weights = np.random.default_rng(0).normal(size=problem.samples.shape[1]) / 4
     exact = problem.samples.T.astype(float) @ problem.residuals(problem.margins(weights)) / 64 + problem.penalty * weights
