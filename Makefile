@@ -49,8 +49,9 @@ verilog: $(STAMP)  ## Verilog, manifest and C header of CONFIG into build/verilo
 demo: $(STAMP)  ## a quantised classifier of handwritten digits on the RTL
 	$(BIN)/python -m sw.demo
 
-bench: $(STAMP)  ## speed of generation and simulation, cycles of reference GEMMs
+bench: $(STAMP)  ## speed of generation and simulation, cycles of reference GEMMs, 10^7 checked DRAM commands
 	$(BIN)/python -m sw.bench
+	$(BIN)/python -m sw.dram.endurance
 
 mutation: $(STAMP)  ## plant faults in the RTL and see the tests turn red
 	$(BIN)/python -m tb.mutation

@@ -32,7 +32,7 @@ class Policy(enum.IntEnum):
     NONE = 0             # always
     STOCHASTIC_4 = 1     # with probability 1/4
     STOCHASTIC_16 = 2    # with probability 1/16
-    NEXT_RANK = 3        # not while the host's oldest read is for this rank
+    NEXT_RANK = 3        # not while the host reads from this rank, or soon will (hold_writes in rtl/memory/README.md)
 
 
 POLICY_NAMES = {"none": Policy.NONE, "stochastic-4": Policy.STOCHASTIC_4, "stochastic-16": Policy.STOCHASTIC_16,
@@ -156,7 +156,7 @@ def pack(**fields: int) -> bytes:
 
 
 def settle(timing: dict[str, int]) -> int:
-    """Cycles between the last column command of a step and the first of the next: a read's data has passed the arithmetic by then."""
+    """Least cycles from a read command for a block to the next command for that block: its data has passed the arithmetic by then."""
     return max(24, timing["tCL"] + 8)
 
 

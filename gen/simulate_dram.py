@@ -53,7 +53,7 @@ class DramRecording(Recording):
     """A recording with what the bench found wrong. `blocks` is keyed by location.
 
     `errors` are the first of the `data_errors`, a line each: reads that returned something else than was written, and commands the DRAM
-    cannot follow. `overruns` counts cycles with a launch that was ignored.
+    cannot follow. `overruns` counts cycles, from the first launch that was ignored on (all units together).
     """
 
     overruns: int = 0

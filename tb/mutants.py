@@ -4,26 +4,8 @@ A fault is what one wrong line of hardware would be: a register too many, a mult
 `old` occurs exactly once in its file. The tests are the nearest ones, so that the check stays fast; others may notice the fault as well.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One fault: in `file`, `old` becomes `new`; some of `tests` (pytest files or node ids) must fail."""
-
-    name: str
-    file: str
-    fault: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-
-def unit(*names: str) -> tuple[str, ...]:
-    """Tests by short names: "pe" is tb/unit/test_pe.py, "pe::test_multiplier" one function in it."""
-    parts = [name.partition("::") for name in names]
-    return tuple(f"tb/unit/test_{module}.py{mark}{test}" for module, mark, test in parts)
-
+from tb.mutant import Mutant, unit
+from tb.mutants_dram import DRAM
 
 ARRAY = [
     Mutant("multiplier-stage", "rtl/array/multiplier.py", "the third register of the multiplier is missing",
@@ -186,4 +168,4 @@ MEMORY = [
            "m.If(dma_out.read_group == number)", "m.If(number == 0)", unit("top_structure::test_each_group_has_its_own_buffer")),
 ]
 
-MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + MEMORY
+MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + MEMORY + DRAM

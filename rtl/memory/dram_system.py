@@ -44,7 +44,7 @@ def system_ports(config: DramConfig) -> dict[str, wiring.Member]:
         "near_commands": Out(COMMAND_BITS * units),
         "near_write_data": Out(BEAT_BITS * units),
         "near_read_data": In(BEAT_BITS * units),
-        # Of each unit in this cycle: the copies of its state differ; a launch while busy was ignored
+        # Of each unit: the copies of its state differ in this cycle; a launch while busy was ignored in this cycle or before
         "mismatch": Out(units),
         "overrun": Out(units),
     }

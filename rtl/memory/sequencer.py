@@ -77,8 +77,8 @@ class Sequencer(wiring.Component):
     Of the `reserved` banks, lowest bank id first: `open`, their `rows` (flattened), `act_ok`, `pre_ok`, `read_ok`, `write_ok` as in
     `RankControl`. `proposal` in t is D(t) of rtl/memory/README.md, NONE when idle or `frozen`; a function of registers and these inputs.
     `committed` in t: the proposal goes to the rank in t+1. `work` belongs to a proposed column command. `finished`: the last column command
-    is committed in this cycle; `busy` falls in the next. `stream` selects the `parameter` word (combinational). A descriptor with
-    0 blocks or 0 streams is not refused; it counts as 128 of them. `state`: all registers.
+    is committed in this cycle; `busy` falls in the next. `stream` selects the `parameter` word (combinational). No descriptor is
+    refused: 0 streams count as 128, one of 0 blocks never ends. `state`: all registers.
     """
 
     def __init__(self, config: DramConfig):
@@ -159,7 +159,7 @@ class Sequencer(wiring.Component):
         with m.If(self.committed & column):
             m.d.sync += block.eq(Mux(last_block, 0, block + 1))
         with m.If(step_done):
-            # Longer steps need no pause: the same block comes again only after all others.
+            # A long step needs no pause: a block comes again only after all others, `settle` cycles later or more.
             pause = settle(self.config.timing)
             with m.If(block < (pause - 1) // self.config.part.burst_cycles):
                 m.d.sync += settling.eq(pause - 1)
@@ -212,7 +212,7 @@ class Sequencer(wiring.Component):
                             place.moves.eq(operation == Operation.GEMV and now.step.operand == Operand.X),
                             place.ends_with_sums.eq(operation in SUMS),
                         ]
-            with m.Default():       # no operation: ends after a chunk that does nothing useful
+            with m.Default():       # no operation: reads X to its end, to no use
                 m.d.comb += place.last.eq(1)
         return place
 

@@ -36,6 +36,8 @@ def run(options) -> int:
     """Run it and print the report; 1 if a check fails."""
     json = output_file("json", options.json if options.json != "-" else None)
     commands = output_file("commands", options.commands)
+    if json and commands and json.absolute() == commands.absolute():
+        raise UserError(f"commands = {options.commands!r} is the file of json too")
     timeline = output_file("timeline", options.timeline)
     if timeline and timeline.suffix not in (".svg", ".png", ".pdf"):
         raise UserError(f"timeline = {options.timeline!r}: the name must end in .svg, .png or .pdf")

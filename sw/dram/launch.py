@@ -15,8 +15,6 @@ from gen.traffic import Launch
 from sw.dram.allocate import Allocator, Matrix, NdaError, Scratch, Table, Vector
 from sw.dram.mapping import launch_block
 
-SCALARS = ("a", "b", "c")
-
 
 @dataclass(frozen=True)
 class Issue:

@@ -44,7 +44,10 @@ class Scenario:
 
     def workload(self, *, near_data: bool = True) -> Workload:
         """Cores and launches."""
-        cores = traffic.cores(self.config, self.host, requests=self.requests, seed=self.seed, writes=self.writes) if self.requests else ()
+        cores = traffic.cores(self.config, self.host, requests=max(self.requests, 1), seed=self.seed, writes=self.writes)
+        cores = cores if self.requests else ()      # its name has to be right all the same
+        if self.requests and not any(len(core.blocks) for core in cores):
+            raise UserError(f"host = {self.host!r} has no requests")
         launches = ()
         if near_data and self.operation is not None:
             launches = traffic.near_data(self.config, Operation[self.operation.upper()], blocks=self.blocks,

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,9 @@ def run(study: Study, progress: Callable[[str], None] | None = None) -> list[Poi
     """All points, on every processor."""
     cases, points = list(study.cases()), []
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+    # Ctrl-C reaches the workers too: this process alone answers it.
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=signal.signal,
+                                                initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         waiting = [pool.submit(_case, study, *case) for case in cases]
         try:
             for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
@@ -82,6 +85,8 @@ def run(study: Study, progress: Callable[[str], None] | None = None) -> list[Poi
                     progress(f"reproduce nda: {done} of {len(cases)} host traffics")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
     order = {name: number for number, name in enumerate((*study.mixes, *study.operations, *study.policies))}
     return sorted(points, key=lambda point: (order[point.mix], order[point.operation], order[point.policy], point.seed))

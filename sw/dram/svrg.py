@@ -26,6 +26,7 @@ from sw.dram.engines import Engine
 
 Mode = Literal["host", "alternating", "delayed"]
 MODES: tuple[Mode, ...] = ("host", "alternating", "delayed")
+DIVERGED = 100
 IMAGES = 1797    # of scikit-learn's digits
 
 
@@ -115,7 +116,9 @@ class Summary:
 
 def optimise(problem: Problem, mode: Mode, *, epochs: int, steps: int, rate: float, seed: int = 0, config: DramConfig | None = None,
              until: float = 0.0) -> np.ndarray:
-    """Loss less the optimum at the start and after each epoch of `steps` inner steps; ends early where it is `until` or less.
+    """Loss less the optimum at the start and after each epoch of `steps` inner steps.
+
+    Ends early where it is `until` or less, or `DIVERGED` times that of the start.
 
     With `config` the full gradients are those of the units of such a memory, float32; without, all ways compute them in float64.
     """
@@ -139,7 +142,7 @@ def optimise(problem: Problem, mode: Mode, *, epochs: int, steps: int, rate: flo
             residual = 0.5 + 0.5 * math.tanh(0.5 * float(x[i] @ weights)) - problem.targets[i]     # cannot overflow
             weights = weights - rate * ((residual - old[i]) * x[i] + problem.penalty * (weights - snapshot) + gradient)
         excess.append(problem.loss(weights) - best)
-        if excess[-1] <= until:
+        if not until < excess[-1] < DIVERGED * excess[0]:      # nor a NaN
             break
         if mode == "delayed":
             snapshot, gradient = begin, full(begin)      # was computed beside the loop

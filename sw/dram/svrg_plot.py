@@ -61,5 +61,7 @@ def _time(axis, cases: list[Case]):
     axis.set_yticks(range(len(rows)), [f"{curve.mode}\n{'cached' if case.cached else 'not cached'}, {curve.length} pass"
                                        for case, curve in rows], fontsize=8)
     axis.invert_yaxis()
+    axis.set_xlim(0, 1.04 * max(left))
+    axis.set_axisbelow(True)
     axis.set_xlabel("thousand memory cycles of an epoch")
     axis.grid(axis="x", alpha=0.3)

@@ -14,13 +14,13 @@ LENGTH = 320     # cycles drawn
 
 
 def busiest(recording: Recording, length: int) -> int:
-    """The first cycle of a lively stretch: most kinds of column commands, and most changes between host and near-data unit."""
+    """The first cycle of a lively stretch: all kinds of column commands, and many changes between host and near-data unit."""
     moves = recording.commands[(recording.commands["kind"] == RD) | (recording.commands["kind"] == WR)]
     best, first = -1, 0
     for start in range(0, int(recording.cycles) - length, length):
         here = moves[(moves["cycle"] >= start) & (moves["cycle"] < start + length)]
-        kinds = set(zip(here["source"].tolist(), here["kind"].tolist()))
-        changes = int((here["source"][1:] != here["source"][:-1]).sum()) + 20 * len(kinds)
+        rarest = min(int(((here["source"] == source) & (here["kind"] == kind)).sum()) for source, kind in COLOURS)
+        changes = int((here["source"][1:] != here["source"][:-1]).sum()) + 10 * rarest
         if changes > best:
             best, first = changes, start
     return first

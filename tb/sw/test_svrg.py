@@ -1,15 +1,17 @@
-"""SVRG on the near-data units: gradients against differences of the loss, times against hand-worked parts, the three ways' loss."""
+"""SVRG on the near-data units: gradients against differences of the loss, epochs against hand-worked runs, the three ways, the command."""
+
+import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from sw.dram import svrg
+from gen.traffic import COMMAND_RECORD, READ_RECORD, Recording
+from sw.cli.main import main
+from sw.dram import svrg, svrg_study, svrg_time
 from sw.dram.allocate import NdaError
 from sw.dram.blas import Nda
 from tb.sw.nda_standin import StandIn
-
-COSTS = svrg.Costs(samples=100, features=65, host_gradient=500, step=10, step_beside=12, gemv=100, dot=4, units=1000, units_beside=2000,
-                   residuals=40)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -40,52 +42,129 @@ def test_short_piece():
     assert (timed == expected).all() and nda.last and nda.last.cycles and nda.last.cycles > 0
 
 
-def test_epoch_by_hand():
-    assert svrg.epoch_cycles(COSTS, "host", 100) == 500 + 1000
-    assert svrg.epoch_cycles(COSTS, "alternating", 100) == 1000 + 40 + 1000
-    # Host part 1040, at 1.2 times the time 1248 beside the units: these have done 1248 / 2000 of their work then.
-    assert svrg.epoch_cycles(COSTS, "delayed", 100) == pytest.approx(1248 + (1 - 1248 / 2000) * 1000)
-    # Host part 2040, beside the units 2448: they are done after 2000, the host has done 2000 / 2448 of its part.
-    assert svrg.epoch_cycles(COSTS, "delayed", 200) == pytest.approx(2000 + (1 - 2000 / 2448) * 2040)
+def recording(host: int, units: int, reads: int) -> Recording:
+    """Of a host and units that take so many cycles, with reads answered evenly."""
+    commands, answers = np.zeros(2, COMMAND_RECORD), np.zeros(reads, READ_RECORD)
+    commands["cycle"], commands["source"] = (max(units, 1) - 1, units + 5), (1, 0)       # what the host sends after them does not count
+    answers["answered"] = np.arange(1, reads + 1) * host // max(reads, 1) - 1
+    return Recording(commands, answers, max(host, 1) - 1, (), max(host, units))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_epoch_by_hand(monkeypatch, cached):
+    """Alone a step takes 10 cycles, GEMV 100, all DOTs 200; both at once a step takes 12, GEMV 150, DOTs 300."""
+    beside = []
+
+    def model(config, workload):
+        residuals = bool(workload.cores) and workload.cores[0].blocks[0] == config.frame_blocks
+        steps = len(workload.cores[0].blocks) // per if workload.cores else 0
+        gemv = len(workload.launches) == sizes[0]
+        if workload.cores and workload.launches:
+            beside.append(steps)
+            return recording(12 * steps, 150 if gemv else 300, steps * (per - 5 * (not cached)))
+        if workload.launches:
+            return recording(0, 100 if gemv else 200, 0)
+        return recording(40 if residuals else 10 * steps, 0, 0)
+
+    per, config, problem = 5 if cached else 25, svrg.system(1, 2), svrg.digits(samples=64)
+    sizes = [len(item) for item in svrg_time.launches(config, problem, "none")]
+    assert sizes[0] != sizes[1]
+    monkeypatch.setattr(svrg_time, "model", model)
+    clock = svrg_time.Clock(config, problem, "none", cached=cached)
+    times = clock.measure(100)
+    assert (times.host.inner, times.host.host_gradient) == (1000, clock.host_gradient)
+    assert times.alternating == svrg_time.Epoch(units=300, residuals=40, inner=1000)
+    # 12 whole steps in the GEMV's 150 cycles, 88 are left: 1056 cycles, of which the DOTs share 300.
+    assert times.delayed == svrg_time.Epoch(both=450, inner=756, residuals=40) and beside == [100, 88]
+    assert list(times.axis("delayed", 3)) == [0, 340 + 1246, 340 + 2 * 1246] and list(times.axis("alternating", 3)) == [0, 1340, 2680]
+    # 20 steps: 8 left of them, 96 cycles, the DOTs' other 204 are their own. 10 steps end 30 cycles before the GEMV.
+    assert clock.measure(20).delayed == svrg_time.Epoch(both=246, units=204, residuals=40)
+    assert clock.measure(10).delayed == svrg_time.Epoch(both=120, units=30 + 200, residuals=40)
+
+
+def test_epoch_on_the_model():
+    """Nothing is faster beside other work, and both at once take no longer than in turn."""
+    problem = svrg.digits(samples=250)
+    clock = svrg_time.Clock(svrg.system(2, 2), problem)
+    assert 0 < clock.gemv_alone < clock.dots_alone and clock.host_gradient >= 250 * 5 * 2      # two channels, a block in 4 cycles each
+    for steps in (60, 1000):
+        times = clock.measure(steps)
+        assert times.delayed.both + times.delayed.inner >= times.host.inner * 0.97
+        assert times.delayed.both + times.delayed.units >= (clock.gemv_alone + clock.dots_alone) * 0.97
+        assert times.delayed.cycles <= times.alternating.cycles * 1.05
+        assert (times.delayed.inner > 0) != (times.delayed.units > 0)
 
 
 def test_host_traffic():
     row = 5                                            # blocks of 65 numbers
-    inner = svrg._inner(100, 65, 100, seed=1, cached=False)
+    inner = svrg_time.inner_core(100, 65, 100, seed=1, cached=False)
     assert len(inner.blocks) == 100 * 25 and inner.writes.sum() == 100 * row
     steps, writes = inner.blocks.reshape(100, 25), inner.writes.reshape(100, 25)
     assert (steps[:, :5] - steps[:, :1] == np.arange(5)).all() and (steps[:, 0] % row == 0).all()
     assert steps[:, 0].max() < 500 and len(np.unique(steps[:, 0])) > 40
     assert (steps[:, 5:20] == 500 + np.arange(15)).all() and (steps[:, 20:] == 500 + np.arange(5)).all()
     assert not writes[:, :20].any() and writes[:, 20:].all()
-    whole = svrg._gradient(100, 65, cached=False)
+    whole = svrg_time.gradient_core(100, 65, cached=False)
     assert set(range(500)) <= set(whole.blocks.tolist()) and len(whole.blocks) == 500 + 7 * 15       # seven batches of 16
     assert (whole.blocks[whole.writes] == np.tile(505 + np.arange(5), 7)).all()
-    for core, blocks in ((svrg._inner(100, 65, 100, seed=1, cached=True), steps[:, :5].reshape(-1)),
-                         (svrg._gradient(100, 65, cached=True), np.arange(500))):
+    for core, blocks in ((svrg_time.inner_core(100, 65, 100, seed=1, cached=True), steps[:, :5].reshape(-1)),
+                         (svrg_time.gradient_core(100, 65, cached=True), np.arange(500))):
         assert (core.blocks == blocks).all() and not core.writes.any()
 
 
 def test_three_ways():
-    """The measured parts and the loss of a small study; seed 0."""
-    problem = svrg.digits(samples=250)
-    study = svrg.study(config=svrg.system(2, 2), problem=problem, epochs=6, rate=0.1)
-    costs = study.costs
-    assert 0 < costs.gemv < costs.units and costs.dot > 0 and costs.gemv + 65 * costs.dot == pytest.approx(costs.units)
-    assert costs.step <= costs.step_beside and costs.units <= costs.units_beside
-    host, alternating, delayed = study.curves
-    assert [curve.mode for curve in study.curves] == list(svrg.MODES)
-    np.testing.assert_allclose(host.excess, alternating.excess, rtol=1e-3)    # the same numbers but for float32
-    for curve in study.curves:
-        assert (np.diff(curve.cycles) > 0).all() and (curve.excess > 0).all()
-        assert curve.excess[-1] < curve.excess[0] / 5
-    assert not np.allclose(delayed.excess[2:], host.excess[2:], rtol=1e-3)
-    assert host.cycles[3] == pytest.approx(3 * svrg.epoch_cycles(costs, "host", study.steps))
-    assert delayed.cycles[0] == 0 and delayed.cycles[1] > svrg.epoch_cycles(costs, "delayed", study.steps)
-    rows = study.to_csv().splitlines()
-    assert rows[0] == "mode,epoch,cycles,excess" and len(rows) == 1 + 3 * 7
-    table = study.table(targets=(0.1, 1e-9)).splitlines()
-    assert len(table) == 5 and table[2].startswith("| host |") and table[2].endswith("not reached |")
+    """Loss over the epochs; seed 0."""
+    problem, config = svrg.digits(samples=250), svrg.system(2, 2)
+    host, alternating, delayed = (svrg.optimise(problem, mode, epochs=6, steps=62, rate=0.1, config=config) for mode in svrg.MODES)
+    np.testing.assert_allclose(host, alternating, rtol=1e-3)    # the same numbers but for float32
+    np.testing.assert_allclose(delayed, svrg.optimise(problem, "delayed", epochs=6, steps=62, rate=0.1), rtol=1e-3)
+    for excess in (host, alternating, delayed):
+        assert len(excess) == 7 and (excess > 0).all() and excess[-1] < excess[0] / 5
+    assert host[1] == pytest.approx(delayed[1]) and not np.allclose(delayed[2:], host[2:], rtol=1e-3)
+    until = svrg.optimise(problem, "host", epochs=6, steps=62, rate=0.1, until=host[3])
+    assert len(until) == 1 + min(k for k in range(7) if host[k] <= host[3])
+    assert len(svrg.optimise(problem, "delayed", epochs=50, steps=250, rate=30.0)) < 51      # diverges, without an exception
+
+
+def test_best():
+    epoch = svrg_time.Epoch(inner=10)
+    times = {Fraction(1): svrg_time.Times(1, epoch, epoch, epoch), Fraction(1, 2): svrg_time.Times(1, *[svrg_time.Epoch(inner=6)] * 3)}
+    losses = {(Fraction(1), 0.1): np.array([1, 1e-2, 9e-4]), (Fraction(1, 2), 0.1): np.array([1, 1e-2, 5e-3, 9e-4]),
+              (Fraction(1), 0.2): np.array([1, 1e-2, np.nan])}
+    assert svrg_study.best("host", losses, times) == (Fraction(1, 2), 0.1)      # 18 cycles against 20
+    del losses[Fraction(1, 2), 0.1], losses[Fraction(1), 0.1]
+    assert svrg_study.best("host", losses | {(Fraction(1), 0.4): np.array([1, 0.5])}, times) == (Fraction(1), 0.4)
+
+
+def test_command(tmp_path, capsys):
+    """Short, with all it writes; the table's cycles from the points."""
+    assert main(["reproduce", "svrg", "--samples", "60", "--passes", "1", "--out", str(tmp_path / "a" / "b")]) == 0
+    text, folder = capsys.readouterr().out, tmp_path / "a" / "b"
+    assert sorted(path.name for path in folder.iterdir()) == ["points.json", "svrg.svg", "table.md"]
+    assert (folder / "table.md").read_text() in text and "favours the units" in text
+    points = json.loads((folder / "points.json").read_text())["points"]
+    assert [(point["cached"], point["images"], point["mode"]) for point in points] == [
+        (cached, images, mode) for images in (300, 60) for cached in (True, False) for mode in svrg.MODES]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith(tuple(
+        f"| {mode} " for mode in svrg.MODES))]
+    assert len(rows) == len(points)
+    for row, point in zip(rows, points):
+        assert row[0] == point["mode"] and row[6] == f"{sum(point['parts'].values()):,}"
+        for cell, target in zip(row[3:6], (1e-2, 1e-3, 1e-4)):
+            reached = [cycles for cycles, excess in zip(point["cycles"], point["excess"]) if excess <= target]
+            assert cell == (f"{reached[0]:,.0f}" if reached else "not reached")
+    assert (folder / "svrg.svg").read_text().rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--samples", "9"], "samples = 9 is outside 10..1797"), (["--passes", "0"], "passes = 0 is outside 1..1000"),
+    (["--seed", "x"], "seed = 'x'"), (["--engine", "other"], "--engine"), (["--out", __file__], "is a file, not a folder"),
+    (["--out", f"{__file__}/x"], "out = ")])
+def test_wrong_commands(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "svrg", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not list(tmp_path.rglob("*.json"))
 
 
 def test_shifted_digits():
@@ -101,7 +180,8 @@ def test_shifted_digits():
 def test_mistakes():
     for text, call in (("digit = 10 is outside 0..9", lambda: svrg.digits(10)),
                        ("samples = 0 is outside 1..1797", lambda: svrg.digits(samples=0)),
-                       ("part_of_epoch = 0 is outside", lambda: svrg.study(problem=svrg.digits(samples=20), part_of_epoch=0))):
+                       ("an epoch of 1/8 of them has no step", lambda: svrg_study.run(svrg_study.Study(samples=3))),
+                       ("steps = 0 is outside", lambda: svrg_time.Clock.measure(object.__new__(svrg_time.Clock), 0))):
         with pytest.raises(NdaError) as caught:
             call()
         assert text in str(caught.value) and "\n" not in str(caught.value)

@@ -65,7 +65,8 @@ class FaultySystem(DramSystem):
         number, delay = Signal(8), Signal(16)
         with m.If(delay != 0):
             m.d.sync += delay.eq(delay - 1)
-        with m.If(self.request_valid & self.request_ready & self.request_write & (self.request_block == SWITCH)):
+        switched = self.request_valid & self.request_ready & self.request_write & (self.request_block == SWITCH)
+        with m.If(switched & (number == 0)):      # the launcher repeats its list
             m.d.sync += [number.eq(self.request_data[:8]), delay.eq(self.request_data[8:24])]
         m.d.comb += acting.eq(Mux(delay == 0, number, 0))
         near = m.submodules.unit_0_0

@@ -112,7 +112,10 @@ def play(name: str, clock_khz: int, seed: int, *, shift: int = 0, init: int = IN
 def test_commands_and_data(name, clock_khz):
     seed = SDR.index(name) + clock_khz
     print(f"seed {seed}")
-    play(name, clock_khz, seed)
+    try:
+        play(name, clock_khz, seed)
+    except SdrError as error:
+        pytest.fail(str(error))
 
 
 def test_the_chip_sees_faults():
