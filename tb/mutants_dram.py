@@ -3,6 +3,7 @@
 from tb.mutant import Mutant, unit
 
 DECISIONS = unit("rank_control::test_every_decision")
+PAUSES = unit("rank_control::test_pause_between_steps")
 REQUESTS = unit("channel::test_random_requests")
 BESIDE = unit("channel::test_beside_near_data_units")
 
@@ -42,11 +43,11 @@ RANK = [
 
 UNIT = [
     Mutant("sequencer-settle", "rtl/memory/sequencer.py", "the pause between two steps is a cycle short",
-           "m.d.sync += settling.eq(pause - 1)", "m.d.sync += settling.eq(pause - 2)", DECISIONS),
+           "m.d.sync += settling.eq(pause - 1)", "m.d.sync += settling.eq(pause - 2)", PAUSES),
     Mutant("sequencer-long", "rtl/memory/sequencer.py", "a step that needs no pause any more makes one",
-           "m.If(block < (pause - 1)", "m.If(block <= (pause - 1)", DECISIONS),
+           "m.If(block < (pause - 1)", "m.If(block <= (pause - 1)", PAUSES),
     Mutant("sequencer-settle-sums", "rtl/memory/sequencer.py", "the sums of a long last chunk are written at once",
-           ", settling.eq(pause - 1)]", "]", DECISIONS),
+           ", settling.eq(pause - 1)]", "]", PAUSES),
     Mutant("sequencer-back", "rtl/memory/sequencer.py", "a repetition starts at the operation's first step",
            "place.back.eq(now.back or 0)", "place.back.eq(0)", DECISIONS),
     Mutant("sequencer-streams", "rtl/memory/sequencer.py", "one stream more than asked for",
@@ -76,8 +77,8 @@ UNIT = [
            "at[0], at[MULTIPLY_LATENCY])", "at[0], at[1 + MULTIPLY_LATENCY])", unit("near_data_rank::test_elementwise")),
     Mutant("lanes-target", "rtl/memory/lanes.py", "results that wait for another operand are written",
            "ready.valid & (ready.target == target)", "ready.valid & (ready.target != target)", unit("near_data_rank::test_elementwise")),
-    Mutant("lanes-integer", "rtl/memory/lanes.py", "integers are added like floating-point numbers",
-           "self.add & ~integer,", "self.add,", unit("near_data_rank::test_elementwise")),
+    Mutant("lanes-integer", "rtl/memory/lanes.py", "integers are multiplied like floating-point numbers",
+           "self.multiply & ~self.integer,", "self.multiply,", unit("near_data_rank::test_elementwise")),
 ]
 
 CHANNEL = [

@@ -228,13 +228,13 @@ struct Run {
     void check(const Pending& read, const Block& data, const Device::Burst& burst) {
         unsigned long long block = read.block, location = burst.location;
         auto stored = device.stored.find(location);
-        bool host = stored != device.stored.end() && stored->second.host, near = stored != device.stored.end() && stored->second.near;
+        bool near = stored != device.stored.end() && stored->second.near;
         if (differ(data, burst.data, ALL))
             errors.add("the answer for block %llu is not what the DRAM drove", block);
         else if (where.try_emplace(block, location).first->second != location || what.try_emplace(location, block).first->second != block)
             errors.add("block %llu was read at location %016llx, one of them belongs to another", block, location);
         // What near-data units write is not checked here: the host's requests do not say when.
-        else if (!near && (differ(data, read.expected.data, read.expected.known) || (host && !read.expected.count)))
+        else if (!near && (differ(data, read.expected.data, read.expected.known) || (burst.written && !read.expected.count)))
             errors.add("block %llu did not return what was written last", block);
     }
 

@@ -84,7 +84,7 @@ struct Errors {
 // All ranks of all channels; a unit is a rank: channel * RANKS + rank.
 struct Device {
     struct Stored { Block data; bool host = false, near = false; };
-    struct Burst { uint64_t start, location; bool near; Block data; uint64_t mask; };
+    struct Burst { uint64_t start, location; bool near; Block data; uint64_t mask; bool written = false; };    // by the host before a read
     struct Unit {
         std::array<int64_t, BANKS> row;       // open row, -1 none
         uint64_t occupied = 0;                // bit i: the rank's data path is taken i cycles from now
@@ -126,7 +126,11 @@ struct Device {
             }
             if (reads.empty() || now < reads.front().start) continue;
             Burst& burst = reads.front();
-            if (now == burst.start) burst.data = read(burst.location);
+            if (now == burst.start) {
+                auto found = stored.find(burst.location);
+                burst.data = read(burst.location);
+                burst.written = found != stored.end() && found->second.host;
+            }
             memcpy(lane(u, burst.near), &burst.data[(now - burst.start) * BEAT_BYTES], BEAT_BYTES);
         }
     }

@@ -41,10 +41,11 @@ def descriptor_layout(config: DramConfig) -> data.StructLayout:
 class Launch(wiring.Component):
     """Captures bursts to the launch row.
 
-    `write` in t: a host WR to the launch row is on the pins, at `column`. Its beats are on `write_data` in t+CWL .. t+CWL+3. In the last
-    of these cycles a descriptor shows on `descriptor` with `start` high (combinational), or, if `busy`, is dropped and sets `overrun` for
-    good; columns 1..8 are written to the parameter memory at that cycle's edge, busy or not. Byte masks do not count. `parameter` is its word `index`, combinationally. Other
-    columns are ignored. `state`: all registers, the parameter words as they are written, and `parameter`.
+    `write` in t: a host WR to the launch row is on the pins, at `column`. Its beats are on `write_data` in t+CWL .. t+CWL+3. In the last of
+    these cycles a descriptor shows on `descriptor` with `start` high (combinational), or, if `busy`, is dropped and sets `overrun` for
+    good; columns 1..8 are written to the parameter memory at that cycle's edge, busy or not. Byte masks do not count. `parameter` is its
+    word `index`, combinationally. Other columns are ignored. `state`: all registers, the parameter words as they are written, and
+    `parameter`.
     """
 
     def __init__(self, config: DramConfig):

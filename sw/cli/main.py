@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flexwave: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        warnings.simplefilter("ignore")    # of Amaranth, whose components were not all used
         print("flexwave: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe has gone

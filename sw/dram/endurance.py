@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -180,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tallies, faults = endure(commands, requests, seed, jobs)
     except KeyboardInterrupt:
+        warnings.simplefilter("ignore")      # Amaranth's, about components that were not converted any more
         print("endurance: interrupted", file=sys.stderr)
         return 130
     print(table(tallies), end="")

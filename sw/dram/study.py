@@ -28,7 +28,7 @@ class Point:
     host: float              # part of the channels' peak
     near_data: float         # part of the ranks' peak
     idle: float              # part of the rank bandwidth that host and refresh leave
-    latency: float           # mean read latency in cycles
+    latency: float           # mean read latency / that alone, less 1
     violations: int
 
 
@@ -66,7 +66,8 @@ def _case(study: Study, mix: str, seed: int) -> list[Point]:
             result = scenario.beside(case, alone.recording)
             points.append(Point(mix, operation, policy, seed, (result.host_slowdown or 1) - 1, result.figures.host_bandwidth_fraction,
                                 result.figures.nda_bandwidth_fraction, result.figures.nda_idle_fraction,
-                                result.figures.host_latency_mean, len(result.violations)))
+                                result.figures.host_latency_mean / alone.figures.host_latency_mean - 1,
+                                len(result.violations)))
     return points
 
 
@@ -99,12 +100,13 @@ def _mean(values) -> float:
 
 def table(study: Study, points: list[Point]) -> str:
     """Mean and largest slowdown and near-data share, by policy and by mix."""
-    lines = ["| policy | host slowdown, mean | largest (mix, operation) | near-data bandwidth | of what was idle |",
-             "|---|---|---|---|---|"]
+    lines = ["| policy | host slowdown, mean | largest (mix, operation) | read latency | near-data bandwidth | of what was idle |",
+             "|---|---|---|---|---|---|"]
     for policy in study.policies:
         here = [point for point in points if point.policy == policy]
         worst = max(here, key=lambda point: point.slowdown)
         lines.append(f"| {policy} | {_mean(p.slowdown for p in here):+.2%} | {worst.slowdown:+.2%} ({worst.mix}, {worst.operation}) | "
+                     f"{_mean(p.latency for p in here):+.1%} | "
                      f"{_mean(p.near_data for p in here):.1%} | {_mean(p.idle for p in here):.1%} |")
     lines += ["", "Largest slowdown of a mix over operations and seeds, and near-data share of what was idle (mean):", "",
               "| mix | host bandwidth | " + " | ".join(study.policies) + " |", "|---|---|" + "---|" * len(study.policies)]
@@ -115,13 +117,14 @@ def table(study: Study, points: list[Point]) -> str:
             cells.append(f"{max(p.slowdown for p in here):+.2%}, {_mean(p.idle for p in here):.0%}")
         host = _mean(p.host for p in points if p.mix == mix)
         lines.append(f"| {mix} | {host:.1%} | " + " | ".join(cells) + " |")
-    lines += ["", "By operation (mean over mixes and seeds): host slowdown, near-data share of what was idle:", "",
+    lines += ["", "By operation (mean over mixes and seeds): host slowdown, read latency, near-data share of what was idle:", "",
               "| operation | " + " | ".join(study.policies) + " |", "|---|" + "---|" * len(study.policies)]
     for operation in study.operations:
         cells = []
         for policy in study.policies:
             here = [point for point in points if point.operation == operation and point.policy == policy]
-            cells.append(f"{_mean(p.slowdown for p in here):+.2%}, {_mean(p.idle for p in here):.0%}")
+            cells.append(f"{_mean(p.slowdown for p in here):+.2%}, {_mean(p.latency for p in here):+.1%}, "
+                         f"{_mean(p.idle for p in here):.0%}")
         lines.append(f"| {operation} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Elaboratable, Fragment, Module
 from amaranth.sim import Simulator
 
 from gen.dram import DramConfig, part
-from gen.nda import INDEXED, Operation, Policy, pack
+from gen.nda import INDEXED, Operation, Policy, pack, settle
 from rtl.memory import sequencer
 from rtl.memory.interfaces import Command
 from rtl.memory.rank_control import RankControl
@@ -282,6 +282,37 @@ def test_without_reserved_banks():
     simulator.add_testbench(bench)
     simulator.run()
     assert max(reference.activates) > 500
+
+
+@pytest.mark.parametrize("operation, blocks, pause", [
+    (Operation.SCAL, 5, True), (Operation.SCAL, 6, False), (Operation.NRM2, 5, True), (Operation.NRM2, 6, True)])
+def test_pause_between_steps(operation, blocks, pause):
+    """In place, so that the write finds its row open: it waits for the arithmetic where its block was just read, and nowhere else."""
+    print("seed 14")
+    config = DramConfig(part=part("ddr4-2400r"))
+    block = pack(operation=operation, blocks=blocks, x=5, w=5)
+    control, reference, host = RankControl(config, rank=0), RankReference(config), Host(config, random.Random(14))
+    host.descriptor, host.phase, host.until, host.rate = lambda: block, "launch", 10**9, 0.0
+    columns = {Command.RD: [], Command.WR: []}
+
+    async def bench(ctx):
+        for cycle in range(250):
+            beat, command = host.beat(cycle), host.command
+            ctx.set(*pins_of(config, control, command, rank=0))
+            ctx.set(Cat(control.inhibit, control.write_data), host.hold_writes | host.hold_all << 1 | beat << 2)
+            out = reference.decide(command, hold_writes=host.hold_writes, hold_all=host.hold_all)
+            compare(ctx, control, out, config, cycle)
+            columns.get(out.command[0], []).append(cycle)
+            host.step(cycle, out)
+            reference.advance(command, out.committed, beat)
+            await ctx.tick()
+
+    simulator = Simulator(control)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert len(columns[Command.RD]) == blocks and host.launches == 1
+    assert columns[Command.WR][0] - columns[Command.RD][-1] == (settle(config.timing) if pause else config.gaps.rtw)
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 3, 8])
