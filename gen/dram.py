@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gen.dram_part import DramError, Minimum, Part
+from gen.nda import DESCRIPTOR
 
 POSTPONED = 8    # refreshes a rank may owe (DDR4: JESD79-4, 1x refresh; SDR parts only ask for all rows in 64 ms)
 
@@ -94,6 +95,8 @@ class DramConfig:
             if bits != self.field_bits[name]:
                 refuse(f"layout: bits of {name}", bits, f"exactly {self.field_bits[name]}")
         if self.reserved:
+            if self.bank_bits > DESCRIPTOR["flip"].width:
+                refuse("part: banks", part.all_banks, f"1..{1 << DESCRIPTOR['flip'].width} (reserved banks: the launch field flip)")
             order = [name for name, bits in self.layout for _ in range(bits)]
             where = [i for i, name in enumerate(order) if name == "bank"]
             columns = [i for i, name in enumerate(order) if name == "column"]

@@ -153,9 +153,18 @@ def settings_header(config: DramConfig) -> str:
     part, timing = config.part, config.timing
     values = {
         "CHANNELS": config.channels, "RANKS": config.ranks, "BANKS": part.all_banks, "CL": timing["tCL"], "CWL": timing["tCWL"],
-        "BURST": part.burst_cycles, "BEAT_BYTES": part.beat_bytes, "BLOCK_BYTES": part.block_bytes,
+        "BURST": part.burst_cycles, "BEAT_BYTES": part.beat_bytes, "BLOCK_BYTES": part.block_bytes, "SWAPPED": config.swapped_bits,
     }
-    return "".join(f"constexpr int {name} = {value};\n" for name, value in values.items())
+    number = {"channel": 0, "rank": 1, "bank": 2, "row": 3, "column": 4}
+    layout = [(number[name], bits) for name, bits in config.layout]
+    hashes = [(number[name], bit, mask) for name, masks in config.hash_masks.items() for bit, mask in enumerate(masks)] or [(0, 0, 0)]
+
+    def rows(values: list[tuple[int, ...]]) -> str:
+        return ", ".join(f"{{{', '.join(map(str, value))}}}" for value in values)
+
+    return "".join(f"constexpr int {name} = {value};\n" for name, value in values.items()) + (
+        f"constexpr struct {{ int field, bits; }} LAYOUT[] = {{{rows(layout)}}};\n"
+        f"constexpr struct {{ int field, bit; unsigned long long mask; }} HASH[] = {{{rows(hashes)}}};\n")
 
 
 def location_number(config: DramConfig, location: Location) -> int:

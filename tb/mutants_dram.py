@@ -83,7 +83,7 @@ UNIT = [
 
 CHANNEL = [
     Mutant("scheduler-launch-row", "rtl/memory/scheduler.py", "a write to a launch register overtakes older ones",
-           "(~in_launch_row(config, location) if i else 1)", "1",
+           "column.bit_select(bank, 1) & (~in_launch_row(config, location) if i else 1)", "column.bit_select(bank, 1)",
            unit("channel::test_launch_registers_come_after_all_that_is_older")),
     Mutant("scheduler-pending-hit", "rtl/memory/scheduler.py", "a row is closed though a request waits for it",
            "taking & (~self.hits | self.urgent.replicate(len(pre)))", "taking", REQUESTS),
@@ -111,7 +111,7 @@ CHANNEL = [
     Mutant("channel-hazard", "rtl/memory/channel.py", "a request overtakes an older one for the same block",
            "held.eq((same & Mux(incoming.write, reads.valid, writes.valid)).any())", "held.eq(0)", REQUESTS),
     Mutant("channel-forced", "rtl/memory/channel.py", "a read held back by a queued write does not get it served",
-           "| forced | enough", "| enough", REQUESTS),
+           "| forced | launching", "| launching", REQUESTS),
     Mutant("channel-hold-reserved", "rtl/memory/channel.py", "the unit is not held back for requests to its own banks",
            "~refresh.normal[rank] | reserved[rank] |", "~refresh.normal[rank] |", REQUESTS),
     Mutant("channel-announced", "rtl/memory/channel.py", "a read that is still to come holds no writes",

@@ -65,8 +65,8 @@ struct Core {
     bool offering = false;
 };
 struct Launch { uint64_t block, wait; Block data; };
-struct Written { Block data{}; uint64_t known = 0, count = 0; };    // what was written last, which bytes, how often
-struct Pending { uint32_t core, index; uint64_t block, offered; Written expected; bool valid = false; };
+struct Written { Block data{}; uint64_t count = 0; };    // what a block must hold, and how often it was written
+struct Pending { uint32_t core, index; uint64_t block, offered; Block expected; bool valid = false; };
 
 struct Run {
     Vdram& top;
@@ -82,7 +82,7 @@ struct Run {
     std::array<Pending, TAGS> pending;
     std::deque<uint16_t> tags;                               // free ones: the one free for longest is used first
     std::unordered_map<uint64_t, Written> written;           // block -> what was written to it, as accepted
-    std::unordered_map<uint64_t, uint64_t> where, what;      // block -> location and back, as seen
+    std::unordered_map<uint64_t, Block> loaded;              // location -> what the job put there
     const char* stopped = "";
 
     Run(Vdram& top, JobFile file) : top(top) {
@@ -108,6 +108,7 @@ struct Run {
         for (uint64_t i = 0; i < loads; i++) {
             uint64_t location = file.number();
             file.take(device.stored[location].data.data(), sizeof(Block));
+            loaded[location] = device.stored[location].data;
         }
         stores = file.numbers<uint64_t>(wanted);
         last = cores.size();
@@ -184,7 +185,7 @@ struct Run {
             core.done = now;
         } else {
             auto found = written.find(block);
-            Written expected = found == written.end() ? Written{} : found->second;
+            Block expected = found == written.end() ? initial(block) : found->second.data;
             pending[tags.front()] = {uint32_t(chosen), uint32_t(core.next), block, core.offered, expected, true};
             tags.pop_front();
             core.outstanding++;
@@ -196,11 +197,17 @@ struct Run {
         accepted++;
     }
 
+    // What a block holds before anything is written to it.
+    Block initial(uint64_t block) const {
+        auto found = loaded.find(locate(block));
+        return found == loaded.end() ? pattern(locate(block)) : found->second;
+    }
+
     void note(uint64_t block, const Block& data, uint64_t mask) {
-        Written& entry = written[block];
-        merge(entry.data, data, mask);
-        entry.known |= mask;
-        entry.count++;
+        auto [entry, fresh] = written.try_emplace(block);
+        if (fresh) entry->second.data = initial(block);
+        merge(entry->second.data, data, mask);
+        entry->second.count++;
     }
 
     void answer(int channel, Recorder<ReadRecord>& reads) {
@@ -224,18 +231,21 @@ struct Run {
         reads.add({read.offered, now, read.core, read.index});
     }
 
-    // An answer against the DRAM's beats, the block's location seen before, and what was written last.
+    // An answer against the DRAM's beats, the block's location, and what was written last (or was there from the start).
     void check(const Pending& read, const Block& data, const Device::Burst& burst) {
         unsigned long long block = read.block, location = burst.location;
-        auto stored = device.stored.find(location);
-        bool near = stored != device.stored.end() && stored->second.near;
         if (differ(data, burst.data, ALL))
             errors.add("the answer for block %llu is not what the DRAM drove", block);
-        else if (where.try_emplace(block, location).first->second != location || what.try_emplace(location, block).first->second != block)
-            errors.add("block %llu was read at location %016llx, one of them belongs to another", block, location);
-        // What near-data units write is not checked here: the host's requests do not say when.
-        else if (!near && (differ(data, read.expected.data, read.expected.known) || (burst.written && !read.expected.count)))
+        else if (location != locate(block))
+            errors.add("block %llu was read at location %016llx, it lies at %016llx", block, location, (unsigned long long)locate(block));
+        else if (!by_unit(location) && differ(data, read.expected, ALL))
             errors.add("block %llu did not return what was written last", block);
+    }
+
+    // What near-data units write is not checked here: the host's requests do not say when, nor what.
+    bool by_unit(uint64_t location) const {
+        auto stored = device.stored.find(location);
+        return stored != device.stored.end() && stored->second.near;
     }
 
     void commands(Recorder<CommandRecord>& record) {
@@ -325,6 +335,10 @@ struct Run {
         }
         for (auto& left : device.answers)
             if (!*stopped && !left.empty()) errors.add("%zu reads of the DRAM were never answered", left.size());
+        if (!*stopped)    // every block that was written, whether it was read again or not
+            for (const auto& [block, entry] : written)
+                if (!by_unit(locate(block)) && differ(device.read(locate(block)), entry.data, ALL))
+                    errors.add("block %llu does not hold what was written last", (unsigned long long)block);
         save(name, cycles);
         tell(job + 1, 0);
     }

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "Vdram.h"
-#include "dram_config.h"    // CHANNELS RANKS BANKS CL CWL BURST BEAT_BYTES BLOCK_BYTES
+#include "dram_config.h"    // CHANNELS RANKS BANKS CL CWL BURST BEAT_BYTES BLOCK_BYTES SWAPPED LAYOUT HASH
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ports are read as bytes, the lowest first");
 static_assert(CL + BURST <= 64 && CWL + BURST <= 64, "occupied and bus are too short for this part");
@@ -54,6 +54,29 @@ Block pattern(uint64_t seed) {
     return block;
 }
 
+// Where a block lies: the bench's own reading of the address rules in rtl/memory/README.md.
+uint64_t locate(uint64_t block) {
+    enum Field { CHANNEL, RANK, BANK, ROW, COLUMN };
+    uint64_t field[5] = {};
+    int width[5] = {};
+    for (auto [name, bits] : LAYOUT) {
+        field[name] |= (block & ((1ull << bits) - 1)) << width[name];
+        width[name] += bits;
+        block >>= bits;
+    }
+    for (auto [name, bit, mask] : HASH) field[name] ^= uint64_t(__builtin_parityll(field[ROW] & mask)) << bit;
+    if (SWAPPED) {
+        const uint64_t ones = (1ull << SWAPPED) - 1;
+        const int low = width[BANK] - SWAPPED, below = width[ROW] - SWAPPED;
+        uint64_t high = field[BANK] >> low, top = field[ROW] >> below;
+        if ((high == ones) != (top == ones)) {
+            field[BANK] = (field[BANK] & ((1ull << low) - 1)) | top << low;
+            field[ROW] = (field[ROW] & ((1ull << below) - 1)) | high << below;
+        }
+    }
+    return field[CHANNEL] << 56 | field[RANK] << 48 | field[BANK] << 40 | field[ROW] << 16 | field[COLUMN];
+}
+
 void merge(Block& into, const Block& from, uint64_t mask) {
     for (int i = 0; i < BLOCK_BYTES; i++)
         if (mask >> i & 1) into[i] = from[i];
@@ -84,7 +107,7 @@ struct Errors {
 // All ranks of all channels; a unit is a rank: channel * RANKS + rank.
 struct Device {
     struct Stored { Block data; bool host = false, near = false; };
-    struct Burst { uint64_t start, location; bool near; Block data; uint64_t mask; bool written = false; };    // by the host before a read
+    struct Burst { uint64_t start, location; bool near; Block data; uint64_t mask; };
     struct Unit {
         std::array<int64_t, BANKS> row;       // open row, -1 none
         uint64_t occupied = 0;                // bit i: the rank's data path is taken i cycles from now
@@ -126,11 +149,7 @@ struct Device {
             }
             if (reads.empty() || now < reads.front().start) continue;
             Burst& burst = reads.front();
-            if (now == burst.start) {
-                auto found = stored.find(burst.location);
-                burst.data = read(burst.location);
-                burst.written = found != stored.end() && found->second.host;
-            }
+            if (now == burst.start) burst.data = read(burst.location);
             memcpy(lane(u, burst.near), &burst.data[(now - burst.start) * BEAT_BYTES], BEAT_BYTES);
         }
     }

@@ -167,8 +167,9 @@ class Channel(wiring.Component):
     def _mode(self, m: Module, reads: RequestQueue, writes: RequestQueue, forced):
         """Whether writes are served: the register `draining`."""
         config, draining, want = self.config, Signal(name="draining"), Signal(name="want")
+        launching = Cat(in_launch_row(config, entry.location) for entry in writes.entries) & writes.valid
         enough = Mux(draining, writes.count > config.drain_low, writes.count >= config.drain_high)
-        m.d.comb += want.eq(writes.valid[0] & (writes.urgent | ~reads.valid[0] | forced | enough))
+        m.d.comb += want.eq(writes.valid[0] & (writes.urgent | ~reads.valid[0] | forced | launching.any() | enough))
         m.d.sync += draining.eq(want & ~reads.urgent)
         return draining
 

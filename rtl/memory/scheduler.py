@@ -95,7 +95,8 @@ class Scheduler(wiring.Component):
                 opening[i].eq(part[i] & act.bit_select(bank, 1)),
                 closing[i].eq(miss & pre.bit_select(bank, 1)),
             ]
-            marks.append(hit << bank)
+            # A younger launch may not move, so it must not keep a row open either.
+            marks.append((hit & (~in_launch_row(config, location) if i else 1)) << bank)
         first, wanted, maintenance = Signal(self.entries[0].shape()), Signal(size), Signal(config.ranks)
         m.d.comb += [
             self.hits.eq(reduce(or_, marks)),

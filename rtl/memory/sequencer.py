@@ -78,7 +78,7 @@ class Sequencer(wiring.Component):
     `RankControl`. `proposal` in t is D(t) of rtl/memory/README.md, NONE when idle or `frozen`; a function of registers and these inputs.
     `committed` in t: the proposal goes to the rank in t+1. `work` belongs to a proposed column command. `finished`: the last column command
     is committed in this cycle; `busy` falls in the next. `stream` selects the `parameter` word (combinational). No descriptor is
-    refused: 0 streams count as 128, one of 0 blocks never ends. `state`: all registers.
+    refused: 0 streams count as 128, and so do 0 blocks. `state`: all registers.
     """
 
     def __init__(self, config: DramConfig):
@@ -133,7 +133,8 @@ class Sequencer(wiring.Component):
         place = self._place(m, descriptor, step, sums)
         address = self._address(m, descriptor, place, base, offset, block)
         last_block = Signal()
-        m.d.comb += last_block.eq(sums | (block == Mux(remaining >= CHUNK_BLOCKS, CHUNK_BLOCKS - 1, remaining[:BLOCK_BITS] - 1)))
+        short = (remaining[:BLOCK_BITS] - 1)[:BLOCK_BITS]
+        m.d.comb += last_block.eq(sums | (block == Mux(remaining >= CHUNK_BLOCKS, CHUNK_BLOCKS - 1, short)))
         due, column = self._propose(m, place, address, last_block, settling, descriptor, lfsr)
 
         m.d.comb += [

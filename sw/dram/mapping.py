@@ -94,6 +94,12 @@ def launch_block(config: DramConfig, channel: int, rank: int, column: int = 0) -
     return int(block_of(config, channel, rank, config.part.all_banks - 1, config.part.rows - 1, column))
 
 
+def in_launch_rows(config: DramConfig, blocks: np.ndarray) -> np.ndarray:
+    """Which blocks lie in a row of launch registers."""
+    place = locate(config, blocks)
+    return (place.bank == config.part.all_banks - 1) & (place.row == config.part.rows - 1) & bool(config.reserved)
+
+
 def shared_blocks(config: DramConfig) -> int:
     """Blocks of the shared region, at the top of the address space."""
     return config.frames * config.frame_blocks

@@ -14,7 +14,7 @@ import numpy as np
 from gen.dram import DramConfig, DramError, part
 from gen.nda import CHUNK_BLOCKS, INDEXED, LANES, Operation, Policy, pack
 from gen.traffic import Core, Launch, Workload
-from sw.dram.mapping import hashed, launch_block, rank_frame_blocks, shared_blocks
+from sw.dram.mapping import hashed, in_launch_rows, launch_block, rank_frame_blocks, shared_blocks
 
 CORES, WINDOW = 4, 8        # of a mix; reads that one core keeps outstanding
 OPEN = 64                   # the same for `sequential`, `random` and traces: more than a queue holds
@@ -112,7 +112,13 @@ def trace(config: DramConfig, path: str | Path) -> Core:
         gaps.append(gap)
         blocks.append(address // config.part.block_bytes)
         writes.append(fields[1] == "W")
-    return Core(np.array(gaps, np.uint32), np.array(blocks, np.uint64), np.array(writes, bool), OPEN)
+    core = Core(np.array(gaps, np.uint32), np.array(blocks, np.uint64), np.array(writes, bool), OPEN)
+    if config.reserved and len(blocks):
+        launches = in_launch_rows(config, core.blocks) & core.writes
+        if launches.any():
+            first = int(core.blocks[launches][0]) * config.part.block_bytes
+            raise DramError(f"{path}: a write to address {first:#x}, which lies in a row of launch registers")
+    return core
 
 
 def near_data(config: DramConfig, operation: Operation, *, blocks: int, policy: Policy, seed: int = 1) -> tuple[Launch, ...]:

@@ -119,7 +119,8 @@ def test_report_and_commands(capsys, tmp_path, monkeypatch):
     assert list(report)[:len(KEYS)] == KEYS
     assert {name: report[name] for name in KEYS[:7]} == {
         "part": "ddr4-2400r", "channels": 2, "ranks": 2, "host": "mix2", "nda": "axpy", "policy": "next-rank", "engine": "model"}
-    assert report["requests"] == 900 and report["violations"] == report["data_errors"] == report["replica_mismatches"] == 0
+    assert report["requests"] == 900 and report["violations"] == 0
+    assert report["data_errors"] is None and report["replica_mismatches"] is None    # the model has neither
     assert report["host_slowdown"] > 0.9 and 0 < report["host_bandwidth_fraction"] < 1 and 0 < report["nda_bandwidth_fraction"] < 1
     assert 0 < report["row_hit_rate"] < 1 and report["host_latency_p99"] >= report["host_latency_mean"] > 16
     header = (tmp_path / "c.csv").read_text().split("\n", 1)[0]

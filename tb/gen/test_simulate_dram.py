@@ -13,6 +13,7 @@ from gen.simulate import SimulationError
 from gen.simulate_dram import DramJob, DramSimulator, pattern
 from gen.traffic import Core, Launch, Workload
 from gen.verilog import ports_of
+from rtl.memory.address_map import AddressMap
 from rtl.memory.dram_system import BEAT_BITS, COMMAND_BITS, system_ports
 
 CONFIG = DramConfig(part=part("ddr4-2400r"), channels=2, ranks=2, reserved=0, hashed=False)
@@ -33,10 +34,10 @@ class StandIn(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fields, at = {name: [] for name in self.config.field_bits}, 0
-        for name, bits in self.config.layout:
-            fields[name].append(self.request_block[at:at + bits])
-            at += bits
+        m.submodules.map = place = AddressMap(self.config)
+        fields = {"channel": place.channel} | {name: place.location[name] for name in self.config.field_bits if name != "channel"}
+        last = Signal()
+        m.d.comb += place.block.eq(self.request_block)
         block = {name: Signal(self.config.field_bits[name], name=name) for name in fields}
         write, tag, data, mask = Signal(), Signal(10), Signal(512), Signal(64)
         age, busy, fault, copying = Signal(8), Signal(), Signal(8), Signal()
@@ -52,12 +53,12 @@ class StandIn(wiring.Component):
         m.d.comb += [self.mismatch.eq(fault == 8), self.overrun.eq(Mux(fault == 8, 2, 0))]
         m.d.sync += age.eq(age + 1)
         with m.If(self.request_valid & self.request_ready):
-            m.d.sync += [block[name].eq(Cat(fields[name])) for name in fields]
+            m.d.sync += [*(block[name].eq(fields[name]) for name in fields), last.eq(self.request_block.all())]
             m.d.sync += [write.eq(self.request_write), tag.eq(self.request_tag), data.eq(self.request_data), mask.eq(self.request_mask)]
             m.d.sync += [busy.eq(1), age.eq(1)]
         with m.If(busy & (age == end)):
             m.d.sync += busy.eq(0)
-            with m.If(write & Cat(block[name].all() for name in block if len(block[name])).all()):
+            with m.If(write & last):
                 m.d.sync += [fault.eq(data[:8]), copying.eq(data[8]), age.eq(0)]
         command = Signal(COMMAND_BITS)
         where = [block["rank"], block["bank"], block["row"], block["column"] & Mux((fault == 10) & ~write, ~1, ~0)]
@@ -228,7 +229,7 @@ def test_blocks(simulator):
     ("lost write", "did not return what was written last"),
     ("wrong tag", "which is not outstanding"),
     ("no mask", "did not return what was written last"),
-    ("other column", "one of them belongs to another"),
+    ("other column", "it lies at"),
     ("both", "host and near-data unit command rank 0"),
     ("both", "its data path is taken"),
     ("open twice", "is open"),

@@ -107,7 +107,8 @@ class ChannelReference:
         for r in able:
             opened = self.open[r.rank].get(r.bank)
             if opened not in (None, r.row) and self._legal(PRE, r.rank, r.bank) and (
-                    urgent or not any(o.rank == r.rank and o.bank == r.bank and o.row == opened for o in active)):
+                    urgent or not any(o.rank == r.rank and o.bank == r.bank and o.row == opened and (o is active[0] or not self._launch(o))
+                                  for o in active)):
                 return r.rank, PRE, r.bank, 0, 0
         return (0,) * 5
 
@@ -121,7 +122,7 @@ class ChannelReference:
         """From cycle `time` to the next: `chosen` is what came on the pins."""
         rank, kind, bank, _, column = chosen
         reads, writes = self.queues[False], self.queues[True]
-        forced = self._held() and not self.incoming.write
+        forced = (self._held() and not self.incoming.write) or any(self._launch(r) for r in writes)
         mark = len(writes) > self.config.drain_low if self.draining else len(writes) >= self.config.drain_high
         want = bool(writes) and (self._urgent(True) or not reads or forced or mark)
         next_draining = want and not self._urgent(False)
@@ -177,7 +178,7 @@ class ChannelReference:
                   and self.g.rcd - 1 - (self.time - self.last.get((r.rank, ACT, r.bank), -10**6)) <= 6]
         for rank in range(config.ranks):
             announced = any(r.rank == rank for r in coming)
-            hits = [r for r in active if r.rank == rank and self._is_open(r)]
+            hits = [r for r in active if r.rank == rank and self._is_open(r) and (r is active[0] or not self._launch(r))]
             predicts = self.predicts[rank]
             self.hold_all[rank] = (
                 self.state[rank] != "NORMAL" or (self._urgent(self.draining) and active[0].rank == rank)

@@ -16,6 +16,12 @@ def is_launch(k, w, n):
 
 
 @njit(cache=True)
+def launches(k, bank, row):
+    """Whether a place is in the row of the launch registers."""
+    return k.reserved and row == k.row_top and bank == k.banks - 1
+
+
+@njit(cache=True)
 def choose(k, w, v, s, c, t, which, urgent):
     """The channel's command for t+1 from its active queue: (kind, place) or (NONE, 0). Refresh is looked at before."""
     at, q = t + 1, s.queue[c, which]
@@ -27,14 +33,15 @@ def choose(k, w, v, s, c, t, which, urgent):
         u = c * k.ranks + r
         opened = s.row[u, bank]
         if opened == row:
-            s.hit[u, bank] = t
+            if i == 0 or not launches(k, bank, row):
+                s.hit[u, bank] = t
         elif opened >= 0:
             shut = True
         if s.commit[u] or (s.pin_kind[c] and s.pin_rank[c] == r) or s.refresh[u]:
             continue
         group = bank & k.groups - 1
         if opened == row:
-            if at < s.column_from[u, bank] or (i and k.reserved and row == k.row_top and bank == k.banks - 1):
+            if at < s.column_from[u, bank] or (i and launches(k, bank, row)):
                 continue
             if which == 0:
                 if at >= s.rank_rd[u] and at >= s.group_rd[u, group] and (r == s.bus_rank[c] or at >= s.bus_rd[c]):
@@ -145,6 +152,11 @@ def step_channel(k, w, v, s, c, t, takes, out, used):
     entering = s.incoming[c]
     held = entering >= 0 and meets(w, s, c, entering)
     forced = held and not w[entering].write
+    for u in range(c * k.ranks, (c + 1) * k.ranks):
+        if s.guests[u] and not forced:
+            for i in range(writes):
+                n = s.queue[c, 1, i]
+                forced |= launches(k, w[n].bank, w[n].row)
     moves = enters(k, w, v, s, c)
     want = writes > 0 and (late_write or reads == 0 or forced or (writes > k.drain_low if which else writes >= k.drain_high))
 
