@@ -8,6 +8,8 @@ from gen.dram_part import DramError, Minimum, Part
 from gen.nda import DESCRIPTOR
 
 POSTPONED = 8    # refreshes a rank may owe (DDR4: JESD79-4, 1x refresh; SDR parts only ask for all rows in 64 ms)
+SOON = 6             # cycles to a column command from which on its rank is kept free of near-data commands (tCCD_L of DDR4-2400R)
+LINK_LATENCY = 8     # cycles each way between host and memory side with interface "packet"
 
 
 @dataclass(frozen=True, kw_only=True)

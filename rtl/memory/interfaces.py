@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from gen.dram import DramConfig
 
 TAG_BITS = 10        # of a request; a response carries its request's
-LINK_LATENCY = 8     # cycles each way between host and memory side with interface "packet"
 
 
 class Command(enum.Enum, shape=3):

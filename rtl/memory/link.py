@@ -5,9 +5,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from gen.dram import DramConfig
+from gen.dram import LINK_LATENCY, DramConfig
 from rtl.memory.channel import launches
-from rtl.memory.interfaces import LINK_LATENCY, channel_request_layout, response_layout
+from rtl.memory.interfaces import channel_request_layout, response_layout
 
 DEPTH = 2 * LINK_LATENCY    # of the buffer on the memory side: a credit is back when it is needed again, so nothing is ever held up
 

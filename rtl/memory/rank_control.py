@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen.dram import DramConfig
+from gen.dram import SOON, DramConfig
 from gen.nda import Policy
 from rtl.memory.interfaces import Command, CommandPins, Inhibit, command_layout
 from rtl.memory.launch import Launch, check_near_data
@@ -15,7 +15,6 @@ from rtl.sharing import place
 BANK_TRACKERS = ("rcd", "ras", "rc", "rp", "rtp", "wr")
 GROUP_TRACKERS = ("ccd_l", "rrd_l", "wtr_l")
 RANK_TRACKERS = ("ccd_s", "rrd_s", "wtr_s", "rtw", "rfc")
-SOON = 6     # cycles to a column command at which an open row counts as about to be used
 
 
 class RankControl(wiring.Component):

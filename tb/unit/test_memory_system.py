@@ -7,9 +7,8 @@ import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
-from gen.dram import DramConfig
+from gen.dram import LINK_LATENCY, DramConfig
 from gen.nda import Operation, pack
-from rtl.memory.interfaces import LINK_LATENCY
 from rtl.memory.memory_system import MemorySystem
 from tb.unit.dram_rank import Ranks, small_part
 from tb.unit.test_address_map import mapped

@@ -6,7 +6,6 @@ from sw.model.dram.rank import ACT, NONE, PRE, PREA, RD, REF, WR, advance, apply
 
 NORMAL, CLOSE, REFRESH = range(3)
 HOST, NEAR = range(2)
-SOON = 6      # cycles before a host's column command in which its rank is kept free
 
 
 @njit(cache=True)
@@ -96,7 +95,7 @@ def predict(k, w, v, s, c, t, urgent):
         u, bank = c * k.ranks + w[n].rank, w[n].bank
         if s.row[u, bank] == w[n].row:
             s.next_writes[u] = not which
-            if s.column_from[u, bank] - 1 - t <= SOON:
+            if s.column_from[u, bank] - 1 - t <= k.soon:
                 if oldest or w[n].rank == s.bus_rank[c]:
                     s.next_all[u] = 1
                 oldest = False

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gen.dram import DramConfig, DramError
+from gen.dram import LINK_LATENCY, SOON, DramConfig, DramError
 from gen.nda import CHUNK_BLOCKS, DESCRIPTOR, LANES, LFSR_TAPS, PARAMETERS, STEPS, SUMS, Operation, Policy, settle
 from gen.traffic import Workload
 from sw.dram.mapping import locate
 
-LINK_LATENCY = 8       # cycles each way with interface "packet"; rtl.memory.interfaces
 CHANNELS, RANKS, BANKS, GROUPS, ENTRIES = 4, 4, 32, 4, 64     # the largest system
 UNITS, PLAYERS, RING = CHANNELS * RANKS, 64, 256
 MOST_STEPS = max(map(len, STEPS.values()))
@@ -36,7 +35,7 @@ CONSTANTS = _layout(
     # reserved; forced: owed refreshes that do not wait; answer: cycles from an RD on the pins to its response; last_beat: from a WR on the
     # pins to its last beat; link: each way between host and controller; players: cores and the launcher; repeat: of the launches
     "channels ranks banks groups row_top row_low reserved reserved_bits swapped_bits column_bits colours first_reserved drain_high "
-    "drain_low patience forced answer last_beat settle link depth burst chunk next_rank operand_x indexed gemv players repeat "
+    "drain_low patience forced soon answer last_beat settle link depth burst chunk next_rank operand_x indexed gemv players repeat "
     "rcd ras rc rp rtp wr ccd_s ccd_l rrd_s rrd_l faw wtr_s wtr_l rtw rfc refi rd_rd rd_wr wr_rd wr_wr",
     size=(2,), first=(PLAYERS + 1,), window=(PLAYERS,), taps=(len(LFSR_TAPS),),
     operand=(len(STEPS), MOST_STEPS), write=(len(STEPS), MOST_STEPS), repeated=(len(STEPS), MOST_STEPS + 1), steps=(len(STEPS),),
@@ -93,7 +92,7 @@ def constants(config: DramConfig, workload: Workload) -> np.ndarray:
         "row_low": config.field_bits["row"] - config.swapped_bits, "reserved": config.reserved, "reserved_bits": config.reserved_bits,
         "swapped_bits": config.swapped_bits, "column_bits": config.field_bits["column"], "colours": config.colours,
         "first_reserved": part.all_banks - config.reserved, "drain_high": config.drain_high, "drain_low": config.drain_low,
-        "patience": config.patience, "forced": config.refresh_forced, "answer": timing["tCL"] + part.burst_cycles,
+        "patience": config.patience, "forced": config.refresh_forced, "soon": SOON, "answer": timing["tCL"] + part.burst_cycles,
         "last_beat": timing["tCWL"] + part.burst_cycles - 1, "settle": settle(timing),
         "link": LINK_LATENCY if config.interface == "packet" else 0, "depth": 2 * LINK_LATENCY, "burst": part.burst_cycles,
         "chunk": CHUNK_BLOCKS, "next_rank": Policy.NEXT_RANK, "operand_x": 0,
