@@ -95,6 +95,33 @@ def test_report(capsys):
     assert capsys.readouterr().out == text
 
 
+def test_memory_example(capsys, tmp_path, monkeypatch):
+    command, _, text = block("README.md", after="![Who uses the ranks").partition("\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    assert main(command.partition("flexwave ")[2].split()) == 0
+    assert capsys.readouterr().out == text
+    assert (tmp_path / "build/timeline.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_near_data_vectors():
+    assert printed(block("sw/dram/README.md", after="## Calls", kind="python")) == block("sw/dram/README.md", after="\nprints\n")
+
+
+@pytest.mark.parametrize("reserved, operation", [(2, "nrm2"), (2, "dot"), (1, "nrm2")])
+def test_near_data_alone(reserved, operation, capsys):
+    argv = ["dram", "--host", "sequential", "--requests", "0", "--nda", operation, "--blocks", "16384", "--reserved", str(reserved)]
+    assert main([*argv, "--engine", "model"]) == 0
+    share = re.search(r"([\d.]+)% of the ranks' peak", capsys.readouterr().out)
+    table = {name: cells[0] for name, *cells in rows("README.md", "| case (DDR4-2400R) |")}
+    name = {
+        (2, "nrm2"): "near-data unit alone, NRM2, banks of two bank groups",
+        (2, "dot"): "the same, DOT (two rows of each bank in turn)",
+        (1, "nrm2"): "NRM2, one bank group",
+    }[reserved, operation]
+    assert share and table[name].startswith(share[1]), (share, table[name])
+
+
 def test_demo(capsys):
     """All but the accuracy, whose training is floating point."""
     text = block("README.md", after="only the engine's name differs")
