@@ -24,5 +24,26 @@ PRESETS = {
             buffers=Buffers(moving_words=2048, accumulator_words=256, slice_words=16384, store_lanes=64),
             memory=Memory(bytes_per_cycle=256),
         ),
+        # Machines for boards: the arrays of `base` and `tiny` in fewer LUTs (slices cost multiplexers, store lanes requantisers).
+        Config(name="ulx3s", buffers=Buffers(slices=4, slice_words=4096, store_lanes=2)),
+        Config(
+            name="orangecrab",
+            array=Array(side=2),
+            buffers=Buffers(moving_words=64, accumulator_words=16, slices=3, slice_words=4096, store_lanes=1),
+            memory=Memory(bytes_per_cycle=4, latency=4),
+        ),
+        # Units for boards too small for a machine: the host has the slices. A wave has many rows, so that the link carries little besides.
+        Config(
+            name="icebreaker",
+            array=Array(side=2, multiplier_latency=1),
+            buffers=Buffers(moving_words=256, stationary_tiles=4, accumulator_words=64, store_lanes=1),
+            memory=Memory(bytes_per_cycle=4),
+        ),
+        Config(
+            name="tang-nano-9k",
+            array=Array(side=2),
+            buffers=Buffers(moving_words=512, accumulator_words=128, store_lanes=1),
+            memory=Memory(bytes_per_cycle=4),
+        ),
     )
 }

@@ -1,6 +1,7 @@
 """The register map (CSRs): offsets, access and meaning. RTL, host software, C header and tables derive from here.
 
-All registers are 32 bits wide. Counters are cleared by a start and stand still once the machine stops.
+All registers are 32 bits wide. Counters are cleared by a start and stand still once the machine is done; while it runs they read as
+anything.
 """
 
 import enum

@@ -44,7 +44,7 @@ class Design:
     shared: tuple[str, ...]
 
 
-def _signals(component) -> dict:
+def signals_of(component) -> dict:
     """The ports of a component by Verilog name: signal and direction. A stream that is always ready has no `ready` port."""
     from amaranth.hdl import Const, Value
     from amaranth.hdl._ir import PortDirection
@@ -59,7 +59,7 @@ def _signals(component) -> dict:
 
 def ports_of(component) -> tuple[Port, ...]:
     """The ports of a component as the Verilog module will have them, besides clk and rst."""
-    return tuple(Port(name, direction.value, len(value)) for name, (value, direction) in _signals(component).items() if len(value))
+    return tuple(Port(name, direction.value, len(value)) for name, (value, direction) in signals_of(component).items() if len(value))
 
 
 @contextlib.contextmanager
@@ -75,16 +75,19 @@ def _placeholders():
         MustUse._MustUse__silence = False  # type: ignore[attr-defined]
 
 
-def to_rtlil(component, *, name: str = TOP, family: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """RTLIL text of a component and of every shared module below it, and the names of these modules. Reproducible: no source positions."""
+def to_rtlil(component, *, name: str = TOP, family: str | None = None, multipliers: int | None = None) -> tuple[str, tuple[str, ...]]:
+    """RTLIL text of a component and of every shared module below it, and the names of these modules. Reproducible: no source positions.
+
+    `family` and `multipliers` are those of `rtl.sharing.SharedModules`.
+    """
     from amaranth.back import rtlil  # type: ignore[attr-defined]
 
     from rtl.sharing import SharedModules
 
-    platform = SharedModules(family=family)
+    platform = SharedModules(family=family, multipliers=multipliers)
 
     def text(part, module: str) -> str:
-        return rtlil.convert(part, name=module, platform=platform, ports=_signals(part), emit_src=False)
+        return rtlil.convert(part, name=module, platform=platform, ports=signals_of(part), emit_src=False)
 
     with _placeholders():
         texts = [text(component, name)]
@@ -113,9 +116,12 @@ def to_verilog(rtlil_text: str) -> str:
     return result.stdout
 
 
-def convert(component, *, family: str | None = None) -> Design:
-    """Convert a component to the Verilog of a module named `flexwave`."""
-    text, shared = to_rtlil(component, family=family)
+def convert(component, *, family: str | None = None, multipliers: int | None = None) -> Design:
+    """Convert a component to the Verilog of a module named `flexwave`.
+
+    `family` selects vendor primitives; `multipliers` is how many multiplier blocks the arrays may take (None: one for each PE).
+    """
+    text, shared = to_rtlil(component, family=family, multipliers=multipliers)
     return Design(to_verilog(text), hashlib.sha256(text.encode()).hexdigest(), ports_of(component), shared)
 
 

@@ -5,16 +5,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
-from gen.isa import INSTRUCTION_BITS, Unit
+from gen.isa import Unit
 from rtl.array.compute import Compute
 from rtl.buffer.global_buffer import GlobalBuffer
 from rtl.control.counters import Observation
 from rtl.control.decoder import OWN
+from rtl.control.instruction_queue import instruction_queue, slot_bits
 from rtl.control.load_moving import LoadMoving
 from rtl.control.load_stationary import LoadStationary
-from rtl.control.queue import Queue
 from rtl.control.tokens import Tokens
-from rtl.instruction import entry_layout
+from rtl.instruction import SHOWN_BITS
 from rtl.interfaces import BufferRead, BufferWrite, TokenPort
 from rtl.vector.store import Store
 
@@ -22,16 +22,17 @@ from rtl.vector.store import Store
 class Group(wiring.Component):
     """Takes instructions for its own units (LOAD_H, LOAD_V, EXECUTE, STORE; masks in this order) and the DMA units' access to its buffer.
 
-    `busy`: a queue holds something or a unit is not idle. `active`: some unit is getting on with something. `stuck`: units
-    that wait, with the index of the instruction they wait with. The two errors stop the machine.
+    An instruction is known by its slot in its unit's queue: `push_slots` are those of the instructions that come next. `busy`: a queue
+    holds something or a unit is not idle. `active`: some unit is getting on with something. `stuck`: units that wait, with the slot of the
+    instruction they wait with. The two errors stop the machine.
     """
 
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "index": In(32),
-            "bits": In(INSTRUCTION_BITS),
+            "bits": In(SHOWN_BITS),
             "push": In(len(OWN)),
+            "push_slots": Out(slot_bits(config)).array(len(OWN)),
             "full": Out(len(OWN)),
             "dma_in_tokens": In(TokenPort()),
             "dma_out_tokens": In(TokenPort()),
@@ -41,7 +42,7 @@ class Group(wiring.Component):
             "busy": Out(1),
             "active": Out(1),
             "stuck": Out(len(OWN)),
-            "stuck_indices": Out(32).array(len(OWN)),
+            "stuck_slots": Out(slot_bits(config)).array(len(OWN)),
             "token_error": Out(1),
             "collision": Out(1),
         })
@@ -60,18 +61,16 @@ class Group(wiring.Component):
         queued = []
         for number, kind in enumerate(OWN):
             unit = units[kind]
-            layout = entry_layout(kind)
-            m.submodules[f"queue_{kind.name.lower()}"] = queue = Queue(shape=layout, depth=config.control.queue_depth)
+            m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, depth=config.control.queue_depth)
             m.d.comb += [
                 queue.push.eq(self.push[number]),
-                queue.entry.index.eq(self.index),
-                queue.entry.bits.eq(self.bits),
+                queue.entry.eq(self.bits),
+                self.push_slots[number].eq(queue.push_slot),
                 self.full[number].eq(queue.full),
                 self.stuck[number].eq(unit.waiting),
-                self.stuck_indices[number].eq(unit.index),
+                self.stuck_slots[number].eq(unit.index),
             ]
             queued.append(queue.head.valid)
-            wiring.connect(m, queue.head, unit.instruction)
             wiring.connect(m, unit.tokens, tokens.units[kind])
         m.d.comb += [
             self.busy.eq(Cat(*queued, *(~unit.idle for unit in units.values())).any()),

@@ -1,6 +1,6 @@
 """Amaranth layouts of the instructions in `gen.isa`."""
 
-from amaranth import signed
+from amaranth.hdl import Cat, Value, signed
 from amaranth.lib import data
 
 from gen import isa
@@ -17,5 +17,13 @@ def unit_bits(unit: isa.Unit) -> int:
 
 
 def entry_layout(unit: isa.Unit) -> data.StructLayout:
-    """A queue entry: the instruction's index in the program and its bits (cast with `instruction_layout`)."""
+    """What a unit gets: the instruction's bits (cast with `instruction_layout`), and a number that tells which one it is."""
     return data.StructLayout({"index": 32, "bits": unit_bits(unit)})
+
+
+SHOWN_BITS = max(instruction_layout(name).size for name in isa.OPCODES) + 1     # of an instruction, as `shown` cuts it
+
+
+def shown(bits) -> Value:
+    """The bits of an instruction as the dispatcher sees them: of those that no opcode has a field for, only whether any is set."""
+    return Cat(bits[:SHOWN_BITS - 1], bits[SHOWN_BITS - 1:].any())

@@ -27,7 +27,7 @@ def request_layout(config: Config) -> data.StructLayout:
         "write": 1,
         "tag": 2,
         "last": 1,
-        "beats": (config.memory.burst_beats).bit_length() + 8,
+        "beats": max(config.memory.burst_beats, config.fetch_beats).bit_length(),
         "address": 32,
         "data": 8 * config.memory.bytes_per_cycle,
     })
@@ -54,7 +54,7 @@ class MemoryPort(wiring.Signature):
 class TokenPort(wiring.Signature):
     """A unit's link to the tokens.
 
-    ``wait``/``group`` describe the queue head; ``ready`` says combinationally that all its tokens are positive; ``take`` is asserted in the
+    ``wait``/``group`` describe the queue head; ``ready`` says combinationally that all its tokens are there; ``take`` is asserted in the
     decision cycle; ``signal`` is a mask of tokens to increment, non-zero in the cycle in which an instruction (of ``signal_group``) ends.
     """
 

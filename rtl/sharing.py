@@ -14,11 +14,14 @@ from amaranth.lib import wiring
 class SharedModules:
     """Platform of the Verilog flow: collects the modules to convert, by name. `family` selects vendor primitives (None or "ecp5").
 
-    Each factory returns one and the same component, which is there to be converted once.
+    `multipliers` is how many multiplier blocks the arrays may take; PEs beyond it multiply in LUTs. None: one for each PE.
+    Each factory returns one and the same component, which is there to be converted once. Raises ValueError.
     """
 
-    def __init__(self, *, family: str | None = None):
-        self.family = family
+    def __init__(self, *, family: str | None = None, multipliers: int | None = None):
+        if multipliers is not None and multipliers < 0:
+            raise ValueError(f"multipliers = {multipliers} must be 0 or more")
+        self.family, self.multipliers = family, multipliers
         self.factories: dict[str, Callable[[], Any]] = {}
 
 
@@ -27,10 +30,16 @@ def family(platform) -> str | None:
     return getattr(platform, "family", None)
 
 
-def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], Any]) -> Any:
+def multipliers(platform) -> int | None:
+    """Multiplier blocks that the arrays may take; None: as many as they have PEs."""
+    return getattr(platform, "multipliers", None)
+
+
+def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], Any], clocked: bool = True) -> Any:
     """Add a component to `m` as submodule `instance` and return it (or its ports alone, where it is shared), to be wired.
 
-    `module` names the design and must be the same exactly for components that are the same; they must use the `sync` domain.
+    `module` names the design and must be the same exactly for components that are the same; they must use the `sync` domain, and no
+    clock at all if not `clocked`.
     """
     if not isinstance(platform, SharedModules):
         component = factory()
@@ -41,7 +50,7 @@ def place(m: Module, platform, *, instance: str, module: str, factory: Callable[
         platform.factories[module] = lambda: component
     signature = platform.factories[module]().signature
     interface = signature.create(path=(instance,))
-    ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+    ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()} if clocked else {}
     for path, member, value in signature.flatten(interface):
         direction = "i" if member.flow is wiring.In else "o"
         ports[f"{direction}_{'__'.join(map(str, path))}"] = value

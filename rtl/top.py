@@ -1,5 +1,10 @@
 """The machine: groups, the units they share, the memory port, registers and counters."""
 
+from collections.abc import Iterable
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -7,28 +12,35 @@ from amaranth.lib.wiring import In, Out
 from gen.config import Config
 from gen.isa import Cause, Unit
 from gen.timing import drain
-from rtl.control.counters import Counters, Observation
-from rtl.control.decoder import OWN, Decoder
+from rtl.control.counters import Counters, Observation, scan_cycles
+from rtl.control.decoder import OWN, Checker, Decoder
 from rtl.control.dma_in import DmaIn
 from rtl.control.dma_out import DmaOut
 from rtl.control.fetch import Fetch
-from rtl.control.queue import Queue
+from rtl.control.instruction_queue import instruction_queue, slot_bits
 from rtl.control.registers import RegisterBus, RegisterFile
 from rtl.control.tokens import route
-from rtl.control.watchdog import Watchdog
+from rtl.control.watchdog import Journal, Watchdog
 from rtl.group import Group
-from rtl.instruction import entry_layout
 from rtl.interfaces import MemoryPort, Tag
 from rtl.memory.arbiter import Arbiter
+
+ERROR_LATENCY = 4       # an instruction is dispatched, tokens are taken or signalled: and that is why the machine stops
+
+
+def selected(choices: list, values: Iterable):
+    """The value whose choice is high, of which one at most is; else 0."""
+    return reduce(or_, (Mux(choice, value, 0) for choice, value in zip(choices, values)))
 
 
 class Core(wiring.Component):
     """Runs the program from the first cycle after reset on; whoever holds it decides when that is.
 
-    `stop` is high in the cycle in which End leaves or an error is found; `cause` is NONE for End, and if End itself is faulty, not NONE in
-    the cycle after. Errors are found in the cycle behind them, those of one cycle in the order dispatch, TOKEN, PORT, DEADLOCK; token
-    errors and collisions have the index of the instruction that is the next to be dispatched. With `enable` low no new burst gets the
-    memory port; `settled`: none is under way and no data is awaited.
+    `stop` is high in the cycle in which End leaves or an error stops the machine: then `failed` is high as well, and `cause` and
+    `error_index` say more; if End itself is faulty, `ERROR_LATENCY` cycles later. That is how long an error takes to stop the machine,
+    from the cycle in which something is wrong (a collision two). Those found together come in the order dispatch, TOKEN, PORT, DEADLOCK;
+    token errors and collisions have the index of the instruction that was the next to be dispatched `ERROR_LATENCY` cycles before. With
+    `enable` low no new burst gets the memory port; `settled`: none is under way and no data is awaited.
     """
 
     def __init__(self, config: Config):
@@ -39,6 +51,7 @@ class Core(wiring.Component):
             "count": In(32),
             "memory": Out(MemoryPort(config)),
             "stop": Out(1),
+            "failed": Out(1),
             "cause": Out(Cause),
             "error_index": Out(32),
             "settled": Out(1),
@@ -62,22 +75,19 @@ class Core(wiring.Component):
 
         # Instructions
         wiring.connect(m, fetch.instruction, decoder.instruction)
-        m.d.comb += [fetch.program.eq(self.program), fetch.count.eq(self.count), decoder.exhausted.eq(fetch.exhausted)]
-        m.d.comb += decoder.kind.eq(fetch.kind)
+        m.d.comb += [fetch.program.eq(self.program), fetch.count.eq(self.count), decoder.kind.eq(fetch.kind), decoder.group.eq(fetch.group)]
         shared = {Unit.DMA_IN: dma_in, Unit.DMA_OUT: dma_out}
         queues = []
         for number, (kind, unit) in enumerate(shared.items()):
-            m.submodules[f"queue_{kind.name.lower()}"] = queue = Queue(shape=entry_layout(kind), depth=config.control.queue_depth)
+            m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, depth=config.control.queue_depth)
             queues.append(queue)
             m.d.comb += [
                 queue.push.eq(decoder.push_shared[number]),
-                queue.entry.index.eq(fetch.index),
-                queue.entry.bits.eq(fetch.instruction.payload),
+                queue.entry.eq(fetch.instruction.payload),
                 decoder.full_shared[number].eq(queue.full),
             ]
-            wiring.connect(m, queue.head, unit.instruction)
         for group, push, full in zip(groups, decoder.push, decoder.full):
-            m.d.comb += [group.index.eq(fetch.index), group.bits.eq(fetch.instruction.payload), group.push.eq(push), full.eq(group.full)]
+            m.d.comb += [group.bits.eq(fetch.instruction.payload), group.push.eq(push), full.eq(group.full)]
 
         # Units shared by the groups
         route(m, unit=dma_in.tokens, groups=[group.dma_in_tokens for group in groups])
@@ -100,27 +110,46 @@ class Core(wiring.Component):
             wiring.connect(m, unit.request, client)
         wiring.connect(m, arbiter.port, wiring.flipped(self.memory.request))
         accepted, response = Signal(), self.memory.response
-        awaited = Signal(32)
+        asked, answered, awaited = Signal(), Signal(), Signal(32)
         m.d.comb += [
             arbiter.enable.eq(self.enable),
             accepted.eq(self.memory.request.valid & self.memory.request.ready),
-            self.settled.eq(~arbiter.locked & (awaited == 0)),
+            self.settled.eq(~arbiter.locked & ~asked & (awaited == 0)),
         ]
-        m.d.sync += awaited.eq(awaited + (accepted & ~self.memory.request.p.write) - response.valid)
+        m.d.sync += [asked.eq(accepted & ~self.memory.request.p.write), answered.eq(response.valid)]
+        m.d.sync += awaited.eq(awaited + Cat(asked ^ answered, answered & ~asked).as_signed())
         for unit in (fetch, dma_in):
             m.d.comb += [unit.response.valid.eq(response.valid), unit.response.payload.eq(response.payload)]
         m.d.comb += [self.beats[tag].eq(accepted & (self.memory.request.p.tag == tag)) for tag in (Tag.FETCH, Tag.DMA_IN, Tag.DMA_OUT)]
 
-        # The end. Units first, then groups: the order in which a deadlock names the instruction it waits with.
-        stuck = [(unit.waiting, unit.index) for unit in shared.values()]
-        stuck += [(group.stuck[i], group.stuck_indices[i]) for i in range(len(OWN)) for group in groups]
-        # The checks take most of a cycle, so what they find is acted on in the next one.
-        checked, index = Signal(Cause), Signal(32)
-        m.d.sync += [checked.eq(Mux(self.enable, decoder.cause, Cause.NONE)), index.eq(fetch.index)]
-        m.submodules.watchdog = watchdog = Watchdog(units=len(stuck))
+        # Every unit: whether it is given an instruction and in which slot; whether it waits, and with the instruction in which slot. In the
+        # order in which a deadlock names it: units first, then groups.
+        places = [(decoder.push_shared[i], queue.push_slot, unit.waiting, unit.index)
+                  for i, (queue, unit) in enumerate(zip(queues, shared.values()))]
+        places += [(push[i], group.push_slots[i], group.stuck[i], group.stuck_slots[i])
+                   for i in range(len(OWN)) for group, push in zip(groups, decoder.push)]
+        m.submodules.watchdog = watchdog = Watchdog(units=len(places), slot_bits=slot_bits(config))
+        m.submodules.journal = journal = Journal(units=len(places), slot_bits=slot_bits(config))
+        pushes = [push for push, *_ in places]
         m.d.comb += [
-            watchdog.waiting.eq(Cat(waiting for waiting, _ in stuck)),
-            *(there.eq(index) for there, (_, index) in zip(watchdog.indices, stuck)),
+            journal.note.eq(Cat(pushes).any()),
+            journal.number.eq(selected(pushes, range(len(pushes)))),
+            journal.slot.eq(selected(pushes, [push_slot for _, push_slot, *_ in places])),
+            journal.written.eq(fetch.index),
+            journal.read_number.eq(watchdog.unit),
+            journal.read_slot.eq(watchdog.slot),
+        ]
+        for number, (_, _, waiting, slot) in enumerate(places):
+            m.d.comb += [watchdog.waiting[number].eq(waiting), watchdog.slots[number].eq(slot)]
+
+        # The end. What is dispatched is checked behind its back: until the machine stops it does not matter what the queues hold.
+        m.submodules.checker = checker = Checker(config)
+        indices = [fetch.index, *(Signal(32, name=f"index_{age}") for age in range(1, ERROR_LATENCY))]
+        m.d.sync += [later.eq(earlier) for earlier, later in pairwise(indices)]
+        m.d.comb += [
+            checker.valid.eq(fetch.instruction.valid & self.enable),
+            checker.bits.eq(fetch.instruction.payload),
+            checker.exhausted.eq(fetch.exhausted & self.enable),
             watchdog.active.eq(Cat(
                 fetch.busy, fetch.instruction.valid & fetch.instruction.ready, *(group.active for group in groups),
                 *(~unit.idle & ~unit.waiting for unit in shared.values()),
@@ -128,17 +157,26 @@ class Core(wiring.Component):
             decoder.quiet.eq(~Cat(
                 *(queue.head.valid | ~unit.idle for queue, unit in zip(queues, shared.values())), *(group.busy for group in groups),
             ).any()),
-            self.error_index.eq(index),
-            self.stop.eq(decoder.ended | (self.cause != Cause.NONE)),
+            self.stop.eq(decoder.ended | self.failed),
         ]
-        with m.If(checked != Cause.NONE):
-            m.d.comb += self.cause.eq(checked)
-        with m.Elif(Cat(group.token_error for group in groups).any()):
-            m.d.comb += self.cause.eq(Cause.TOKEN)
-        with m.Elif(Cat(group.collision for group in groups).any()):
-            m.d.comb += self.cause.eq(Cause.PORT)
-        with m.Elif(watchdog.expired):
-            m.d.comb += [self.cause.eq(Cause.DEADLOCK), self.error_index.eq(watchdog.index)]
+        token_error, collision = Signal(), Signal()
+        m.d.comb += [
+            token_error.eq(Cat(group.token_error for group in groups).any()),
+            collision.eq(Cat(group.collision for group in groups).any()),
+        ]
+        m.d.sync += [
+            self.failed.eq(checker.found | token_error | collision | watchdog.expired),
+            self.cause.eq(Cause.DEADLOCK),
+            self.error_index.eq(indices[-1]),
+        ]
+        with m.If(checker.found):
+            m.d.sync += self.cause.eq(checker.cause)
+        with m.Elif(token_error):
+            m.d.sync += self.cause.eq(Cause.TOKEN)
+        with m.Elif(collision):
+            m.d.sync += self.cause.eq(Cause.PORT)
+        with m.Else():
+            m.d.sync += self.error_index.eq(journal.index)
         return m
 
 
@@ -146,14 +184,14 @@ class Machine(wiring.Component):
     """A whole accelerator behind a register bus and a memory port.
 
     A start written to the bus in cycle w makes w+1 the first cycle of the run (cycle 0). After its last cycle t the burst under way is
-    finished and data on its way is awaited; then `done` rises (t+3 at the earliest, when all counters are final) and stays up until the
-    next start. Outside a run every unit is held in reset, so runs are independent of each other, also after an error. Buffers keep
-    their contents.
+    finished and data on its way is awaited; when the counters are final (`scan_cycles` later) `done` rises and stays up until the
+    next start; `busy` is up from w+1 until then. Outside a run every unit is held in reset, so runs are independent of each other, also
+    after an error. Buffers keep their contents.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"registers": In(RegisterBus()), "memory": Out(MemoryPort(config)), "done": Out(1)})
+        super().__init__({"registers": In(RegisterBus()), "memory": Out(MemoryPort(config)), "busy": Out(1), "done": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -166,37 +204,47 @@ class Machine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.registers), registers.bus)
         wiring.connect(m, core.memory, wiring.flipped(self.memory))
 
-        running, busy, settling, flushing = Signal(), Signal(), Signal(), Signal()
-        flush = Signal(range(drain(config)))
+        running, settling, flushing = Signal(), Signal(), Signal()
+        flush_range = range(max(drain(config), scan_cycles(config)) + 1)
+        flush = Signal(flush_range)
         with m.If(registers.start):
-            m.d.sync += [running.eq(1), busy.eq(1), held.eq(0), self.done.eq(0)]
+            m.d.sync += [running.eq(1), self.busy.eq(1), held.eq(0), self.done.eq(0)]
             m.d.sync += [registers.cause.eq(Cause.NONE), registers.error_index.eq(0)]
         with m.If(running & core.stop):
             m.d.sync += [running.eq(0), settling.eq(1)]
-        with m.If((running | settling) & (registers.cause == Cause.NONE) & (core.cause != Cause.NONE)):
+        with m.If(self.busy & (registers.cause == Cause.NONE) & core.failed):
             m.d.sync += [registers.cause.eq(core.cause), registers.error_index.eq(core.error_index)]
-        with m.If(settling & core.settled):
+        # End may have been faulty: the errors of its last cycle are waited for.
+        since_stop = Signal(range(ERROR_LATENCY + 1))
+        with m.If(running):
+            m.d.sync += since_stop.eq(0)
+        with m.Elif(since_stop != ERROR_LATENCY):
+            m.d.sync += since_stop.eq(since_stop + 1)
+        with m.If(settling & core.settled & (since_stop == ERROR_LATENCY)):
             m.d.sync += [settling.eq(0), held.eq(1), flushing.eq(1)]
-            # Modules shared in the Verilog flow have registers that no reset inserter reaches. After End they are at rest; after an error
-            # what is in them has to run out.
-            m.d.sync += flush.eq(Mux(registers.cause == Cause.NONE, 0, drain(config) - 1))
+            # What is counted has to reach the counters' memory. Modules shared in the Verilog flow have registers that no reset inserter
+            # reaches: after an error what is in them has to run out.
+            m.d.sync += flush.eq(len(flush_range) - 1)
         with m.If(flushing):
             m.d.sync += flush.eq(flush - 1)
             with m.If(flush == 0):
-                m.d.sync += [flushing.eq(0), busy.eq(0), self.done.eq(1)]
+                m.d.sync += [flushing.eq(0), self.busy.eq(0), self.done.eq(1)]
 
         m.d.comb += [
             core.enable.eq(running),
             core.program.eq(registers.program),
             core.count.eq(registers.count),
-            registers.busy.eq(busy),
+            registers.busy.eq(self.busy),
             registers.done.eq(self.done),
             counters.clear.eq(registers.start),
             counters.running.eq(running),
             counters.fetch_beat.eq(core.beats[Tag.FETCH]),
             counters.read_beat.eq(core.beats[Tag.DMA_IN]),
             counters.write_beat.eq(core.beats[Tag.DMA_OUT]),
-            *(there.eq(here) for there, here in zip(registers.counters, counters.values)),
+            counters.scanning.eq(self.busy),
+            counters.slot.eq(registers.slot),
+            registers.sum.eq(counters.sum),
+            registers.span.eq(counters.span),
         ]
         for observed, group in zip(core.observed, counters.groups):
             wiring.connect(m, observed, group)

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gen", "rtl", "sw", "tb", "boards")
 SPECIFICATION = (
-    "gen.config", "gen.presets", "gen.isa", "gen.registers", "gen.timing", "gen.dram", "gen.dram_part", "gen.nda", "gen.traffic")
+    "gen.config", "gen.presets", "gen.isa", "gen.registers", "gen.timing", "gen.dram", "gen.dram_part", "gen.nda", "gen.traffic",
+    "gen.link", "gen.unit_map")
 
 # Module prefix -> prefixes it may import besides its own package's specification; the longest matching prefix holds.
 ALLOWED = {

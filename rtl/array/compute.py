@@ -1,13 +1,13 @@
 """The compute half of a group: the EXECUTE controller, local buffers, sub-cores and output buffers."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen import isa, timing
 from gen.config import Config
 from gen.isa import Stall
-from rtl.array.skew import Line
+from rtl.array.skew import Delay, Line
 from rtl.array.unit import ComputeUnit
 from rtl.buffer.local_buffer import LocalBuffer
 from rtl.buffer.output_buffer import STEP_AHEAD, OutputBuffer, step_layout
@@ -22,13 +22,14 @@ class Compute(wiring.Component):
 
     The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile;
     ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
-    all lanes, data two cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates.
+    all lanes, data two cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates, but not if
+    `apart`: then accumulators are read while the array is idle, and take half of the memory.
     Observation ports are those of `Execute`; ``streaming`` is high in the issue cycles of a stream.
     That a tile holds what its wave takes from it is the program's duty.
     """
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, *, apart: bool = False):
+        self.config, self.apart = config, apart
         super().__init__({
             "instruction": In(stream.Signature(entry_layout(isa.Unit.EXECUTE))),
             "tokens": Out(TokenPort()),
@@ -62,7 +63,8 @@ class Compute(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(execute, name))
         m.d.comb += self.streaming.eq(execute.step)
 
-        # Control in core 0's time, and how long it takes to where it is needed. `result`: from a step of core 0 to when its OBUF is told.
+        # Control in core 0's time, and how long it takes to where it is needed. `result`: from a step of a lower core to when its OBUF
+        # is told. An upper core's sums are held back until its lower neighbour's come: so one step speaks for a pair.
         far = config.core_offset(config.cores - 1)
         result = timing.LBUF_LATENCY + timing.array_latency(config) - far - (config.array.side - 1) - STEP_AHEAD
         lines = {name: Line(m, getattr(execute, name), longest=longest, name=name) for name, longest in {
@@ -81,20 +83,28 @@ class Compute(wiring.Component):
             unit.tall.eq(lines["tall"].tap(timing.LBUF_LATENCY)),
             unit.wide.eq(lines["wide"].tap(timing.LBUF_LATENCY)),
         ]
-        steps = []
+        restart = Signal(init=1)        # high in reset and in the first cycle after it
+        m.d.sync += restart.eq(0)
         for core in range(config.cores):
             offset = config.core_offset(core)
-            self._local(m, platform, "moving", core, lines["step"].tap(offset), unit)
-            self._local(m, platform, "stationary", core, lines["shift"].tap(offset), unit)
-            keep = Line(m, execute.keep[core], longest=offset + result, name=f"keep_{core}")
-            step = Signal(step_layout(), name=f"step_{core}")
-            m.d.comb += [step.enable.eq(lines["step"].tap(offset + result)), step.keep.eq(keep.tap(offset + result))]
-            m.d.comb += [step[name].eq(lines[name].tap(offset + result)) for name in ("first", "tall", "half", "overwrite")]
-            steps.append(step)
-        self._outputs(m, platform, steps, unit)
+            self._local(m, platform, "moving", core, lines["step"].tap(offset), restart, unit)
+            self._local(m, platform, "stationary", core, lines["shift"].tap(offset), restart, unit)
+        outputs = []
+        for pair in range(config.column_pairs):
+            cores = [pair] if config.cores == 1 else [pair + 2, pair]      # lower (or only), upper
+            when = config.core_offset(cores[0]) + result
+            step = Signal(step_layout(config), name=f"step_{pair}")
+            keep = [Line(m, execute.keep[core], longest=when, name=f"keep_{core}").tap(when) for core in cores]
+            m.d.comb += [step.enable.eq(lines["step"].tap(when)), step.keep.eq(Cat(keep))]
+            m.d.comb += [step[name].eq(lines[name].tap(when)) for name in ("first", "tall", "half", "overwrite")]
+            outputs.append(self._output(m, platform, pair, step, [self._sums(m, platform, core, unit) for core in cores]))
+        pairs = [Signal(name="pair_read"), Signal(name="pair_data")]
+        m.d.sync += [pairs[0].eq(self.accumulators.pair), pairs[1].eq(pairs[0])]
+        for c in range(config.array.side):
+            m.d.comb += self.accumulators.data[c].eq(Mux(pairs[1], outputs[-1].data[c], outputs[0].data[c]))
         return m
 
-    def _local(self, m: Module, platform, operand: str, core: int, advance, unit):
+    def _local(self, m: Module, platform, operand: str, core: int, advance, restart, unit):
         """The local buffer of one operand of a core."""
         port = getattr(self, f"{operand}_write")
         depth = 1 << len(port.address)
@@ -105,25 +115,31 @@ class Compute(wiring.Component):
             buffer.write_address.eq(port.address),
             buffer.write_data.eq(port.data[core]),
             buffer.advance.eq(advance),
+            buffer.restart.eq(restart),
             getattr(unit, operand)[core].eq(buffer.word),
         ]
 
-    def _outputs(self, m: Module, platform, steps: list[data.View], unit):
-        """The output buffers and the read port over them."""
+    def _sums(self, m: Module, platform, core: int, unit):
+        """The sums of a core in the time of the lower core of its pair."""
+        config = self.config
+        if config.cores == 1 or core >= 2:
+            return unit.sums[core]
+        late = place(m, platform, instance=f"upper_sums_{core}", module="upper_sums", factory=lambda: Delay(
+            shape=signed(config.sum_width), lanes=config.array.side, cycles=config.core_offset(core + 2) - config.core_offset(core)))
+        m.d.comb += [late.entered[c].eq(unit.sums[core][c]) for c in range(config.array.side)]
+        return late.left
+
+    def _output(self, m: Module, platform, pair: int, step, sums: list):
+        """The output buffer of a pair of cores."""
         config, read = self.config, self.accumulators
-        pairs = [Signal(name="pair_read"), Signal(name="pair_data")]
-        m.d.sync += [pairs[0].eq(read.pair), pairs[1].eq(pairs[0])]
-        for pair in range(config.column_pairs):
-            output = place(m, platform, instance=f"output_buffer_{pair}", module="output_buffer", factory=lambda: OutputBuffer(config))
-            cores = [pair] if config.cores == 1 else [pair + 2, pair]
-            for index, core in enumerate(cores):
-                m.d.comb += output.steps[index].eq(steps[core])
-                m.d.comb += [output.sums[index][c].eq(unit.sums[core][c]) for c in range(config.array.side)]
-            m.d.comb += [
-                output.enable.eq(read.enable & (read.pair == pair)),
-                output.half.eq(read.half),
-                output.bank.eq(read.bank),
-                output.word.eq(read.word),
-            ]
-            with m.If(pairs[1] == pair):
-                m.d.comb += [read.data[c].eq(output.data[c]) for c in range(config.array.side)]
+        output = place(m, platform, instance=f"output_buffer_{pair}", module="output_buffer",
+                       factory=lambda: OutputBuffer(config, apart=self.apart))
+        m.d.comb += [
+            output.step.eq(step),
+            output.enable.eq(read.enable & (read.pair == pair)),
+            output.half.eq(read.half),
+            output.bank.eq(read.bank),
+            output.word.eq(read.word),
+            *(output.sums[i][c].eq(core[c]) for i, core in enumerate(sums) for c in range(config.array.side)),
+        ]
+        return output

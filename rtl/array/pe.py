@@ -1,10 +1,13 @@
 """The processing element: one multiply-accumulate with a stationary operand that is replaced while it computes."""
 
+import enum
+
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
+from rtl.arith.carry import add, add_gated, extend
 from rtl.array.multiplier import Multiplier
 from rtl.interfaces import OPERAND_BITS
 
@@ -18,6 +21,14 @@ def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True
     return value
 
 
+class Above(enum.StrEnum):
+    """What comes to a row from above."""
+
+    NOTHING = "nothing"     # the topmost row: products are the sums
+    SUMS = "sums"
+    GATED = "gated"         # sums that count in the cycles in which they are enabled
+
+
 class PE(wiring.Component):
     """Moving operand to the right, partial sum and stationary operand down, a product every cycle.
 
@@ -27,22 +38,24 @@ class PE(wiring.Component):
     into the shadow. Stationary operands go down `row_latency` cycles a row and the capture token one cycle slower: with tile
     row i in the pipe i cycles behind the token, each row captures exactly its own. `early` shortens both ways by a cycle: the
     row above the last is early, since the last would otherwise capture one cycle too late for a wave that starts as soon as it may.
+    `above` leaves ``sum_in`` out or adds ``sum_enable``, which goes with it; `block` is the multiplier's.
     """
 
-    def __init__(self, config: Config, *, early: bool = False):
-        self.config, self.early = config, early
+    def __init__(self, config: Config, *, early: bool = False, above: Above = Above.SUMS, block: bool = True):
+        self.config, self.early, self.above, self.block = config, early, above, block
         operand, total = signed(OPERAND_BITS), signed(config.sum_width)
         super().__init__({
             "moving_in": In(operand),
             "moving_out": Out(operand),
             "swap_in": In(1),
             "swap_out": Out(1),
-            "sum_in": In(total),
             "sum_out": Out(total),
             "stationary_in": In(operand),
             "stationary_out": Out(operand),
             "capture_in": In(1),
             "capture_out": Out(1),
+            **({} if above is Above.NOTHING else {"sum_in": In(total)}),
+            **({"sum_enable": In(1)} if above is Above.GATED else {}),
         })
 
     def elaborate(self, platform):
@@ -60,12 +73,15 @@ class PE(wiring.Component):
             self.capture_out.eq(delayed(m, self.capture_in, rows + 1 - self.early, name="capture", reset_less=False)),
         ]
 
-        m.submodules.multiplier = multiplier = Multiplier(self.config)
+        m.submodules.multiplier = multiplier = Multiplier(self.config, block=self.block)
         total = Signal(signed(self.config.sum_width))
-        m.d.comb += [
-            multiplier.a.eq(moving),
-            multiplier.b.eq(active),
-            total.eq(self.sum_in + multiplier.product),
-            self.sum_out.eq(delayed(m, total, rows, name="sum")),
-        ]
+        m.d.comb += [multiplier.a.eq(moving), multiplier.b.eq(active), self.sum_out.eq(delayed(m, total, rows, name="sum"))]
+        product = extend(multiplier.product, len(total))
+        match self.above:
+            case Above.NOTHING:
+                m.d.comb += total.eq(product)
+            case Above.SUMS:
+                m.d.comb += total.eq(add(m, platform, self.sum_in, product, name="add"))
+            case Above.GATED:
+                m.d.comb += total.eq(add_gated(m, platform, product, self.sum_in, self.sum_enable, name="add"))
         return m

@@ -1,6 +1,6 @@
-"""Delays that make control and data systolic: taps along one shift register, and the triangle in front of an array's edge."""
+"""Delays that make control and data systolic: taps along a shift register, the triangle at an array's edge, whole rows of lanes."""
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,4 +32,18 @@ class Skew(wiring.Component):
         for i in range(self.lanes_):
             lane = self.word.word_select(i, self.width)
             m.d.comb += self.lanes[i].eq(delayed(m, lane, i * self.step, name=f"lane_{i}"))
+        return m
+
+
+class Delay(wiring.Component):
+    """Lanes of `shape` that leave as they entered, `cycles` (at least 1) later."""
+
+    def __init__(self, *, shape: Shape, lanes: int, cycles: int):
+        self.lanes_, self.cycles = lanes, cycles
+        super().__init__({"entered": In(shape).array(lanes), "left": Out(shape).array(lanes)})
+
+    def elaborate(self, platform):
+        m = Module()
+        for i in range(self.lanes_):
+            m.d.comb += self.left[i].eq(delayed(m, self.entered[i], self.cycles, name=f"lane_{i}"))
         return m

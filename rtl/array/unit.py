@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config, Unit
 from rtl.array.core import SubCore
+from rtl.array.pe import Above
 from rtl.array.skew import Line, Skew
 from rtl.interfaces import OPERAND_BITS
 from rtl.sharing import place
@@ -46,24 +47,26 @@ class ComputeUnit(wiring.Component):
         wide = Line(m, self.wide, longest=far + rows * (side - 1), name="wide") if flex else None
         tall = Line(m, self.tall, longest=far + meeting + side - 1, name="tall") if flex else None
 
-        cores = [place(m, platform, instance=f"core_{q}", module="sub_core", factory=lambda: SubCore(config)) for q in range(config.cores)]
+        kinds = [Above.GATED if flex and q >= 2 else Above.NOTHING for q in range(config.cores)]
+        cores = [place(m, platform, instance=f"core_{q}", module=f"sub_core_{above}",
+                       factory=lambda above=above: SubCore(config, above=above)) for q, above in enumerate(kinds)]
         for q, core in enumerate(cores):
             low, right = divmod(q, 2)
             offset = config.core_offset(q)
             moving = self._skew(m, platform, "moving", q, rows)
             stationary = self._skew(m, platform, "stationary", q, 1)
             for lane in range(side):
-                own, above = moving[lane], 0
+                own = moving[lane]
                 if wide is not None and right:
                     own = Mux(wide.tap(offset + rows * lane), cores[q - 1].moving_out[lane], own)
                 if tall is not None and low:
-                    above = Mux(tall.tap(offset + meeting + lane), cores[q - 2].sums_out[lane], 0)
+                    m.d.comb += [core.sums_in[lane].eq(cores[q - 2].sums_out[lane]),
+                                 core.sums_enable[lane].eq(tall.tap(offset + meeting + lane))]
                 m.d.comb += [
                     core.moving_in[lane].eq(own),
                     core.swap_in[lane].eq(swap.tap(offset + rows * lane)),
                     core.stationary_in[lane].eq(stationary[lane]),
                     core.capture_in[lane].eq(capture.tap(offset + lane)),
-                    core.sums_in[lane].eq(above),
                     self.sums[q][lane].eq(core.sums_out[lane]),
                 ]
         return m

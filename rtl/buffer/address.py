@@ -1,6 +1,6 @@
 """Addresses of the moving operand: which word of the slice each core gets, row by row and wave by wave (strided, or implicit im2col)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from rtl.instruction import instruction_layout
 from rtl.interfaces import ADDRESS_BITS
 
 PIXEL_BITS = 12    # out_width, start_x, ...
+NEAR_BITS = 3      # a step reaches at most four pixels on
 
 
 def part_of(mode, core: int):
@@ -24,154 +25,168 @@ def step_mask(rate):
 
 
 class RowWalk(wiring.Component):
-    """Word addresses and output pixels of the rows of a step. One walker for each core: the words need no multiplexer behind the buffer.
+    """Word addresses of the rows of a step, and where these leave the image row.
 
-    A step is 2**rate rows; core q takes row `part_of(mode, q) & step_mask(rate)` of it, the lower cores of a tall mode in the second
-    channel block (`pitch` words on). ``set`` takes the geometry in ``conv``, ``start`` the fields of ``load`` (a LdLBUF_H), from the
-    next cycle on; ``again`` returns to the first row; otherwise ``step`` goes on by 2**rate rows, of which ``rows`` count (4: all).
-    Outputs show it in the next cycle. A walker beyond the rows that count repeats the address of one that does: it cannot spoil a bank.
-    Without im2col rows follow each other by one word and ``x``, ``y`` mean nothing. With im2col ``x``, ``y`` are output pixels;
-    out_width >= 2**rate is taken for granted: then a step, and the rows of the first step, cross at most one end of an image row,
-    so that the first step has a closed form. Addresses are modulo 2**16.
+    A step is 2**rate rows; core q takes row ``places[q]`` of it, `part_of(mode, q) & step_mask(rate)`, the lower cores of a tall mode in
+    the second channel block (`pitch` words on). ``conv`` is the geometry, whose differences ``set`` takes from ``new_conv`` a cycle before
+    it is there; ``start`` takes the fields of ``load`` (a LdLBUF_H), from the next cycle on; ``again`` goes to the first row of the wave
+    that begins at ``base``; otherwise ``step`` goes on by 2**rate rows. Outputs show it in the next cycle.
+    ``rows`` of the present step count (4: all). The others get words of the first lane's bank: they cannot spoil one.
+    Without im2col rows follow each other by one word. With im2col ``turned[q]``: the row of core q lies behind the end of the image row in
+    which the step began, with ``columns`` pixels left in it at the start of the step (if those are less than eight); ``turns``: so does
+    the first row of the next step; ``bottom``: the step began in the last row of an image. out_width >= 2**rate is taken for granted: then
+    a step crosses at most one end. Addresses are modulo 2**16.
 
-    For a short path all sums are ready before it is known which is needed, and the control inputs only select.
+    One walker leads, the cores add what lies between. Behind an end of a row the words differ by a constant: both sums are kept.
     """
 
     def __init__(self, config: Config):
         self._config = config
         super().__init__({
             "conv": In(instruction_layout("SetConv")),
+            "new_conv": In(instruction_layout("SetConv")),
             "load": In(instruction_layout("LdLBUF_H")),
             "set": In(1),
             "start": In(1),
             "again": In(1),
             "step": In(1),
+            "base": In(ADDRESS_BITS),
             "rows": In(3),
             "addresses": Out(ADDRESS_BITS).array(config.cores),
-            "x": Out(PIXEL_BITS).array(config.cores),
-            "y": Out(PIXEL_BITS).array(config.cores),
+            "places": Out(2).array(config.cores),
+            "turned": Out(config.cores),
+            "turns": Out(1),
+            "bottom": Out(1),
+            "columns": Out(NEAR_BITS),
         })
 
     def elaborate(self, platform):
         m = Module()
-        load = self.load
+        load, conv = self.load, self.conv
 
         def register(name, bits=ADDRESS_BITS):
             return Signal(bits, name=name, reset_less=True)
 
-        # Of the geometry: words of n pixels, with and without an end of a row or an image in front; columns and rows before the end.
-        words = [register(f"pixels_{n}") for n in range(4)]
-        row_words = [register(f"row_end_and_{n}") for n in range(4)]
-        image_words = [register(f"image_end_and_{n}") for n in range(4)]
-        near = [register(f"columns_less_{n}", PIXEL_BITS) for n in range(5)]
-        bottom_row = register("bottom_row", PIXEL_BITS)
+        # Of the geometry: what the end of a row and the end of an image add.
+        row_end, image_end, thrice = register("row_end"), register("image_end"), register("thrice")
+        last_line, single, double = register("last_line", PIXEL_BITS), register("single", 1), register("double", 1)
         with m.If(self.set):
-            m.d.sync += bottom_row.eq(self.conv.out_height - 1)
-            m.d.sync += [columns.eq(self.conv.out_width - n) for n, columns in enumerate(near)]
-            for n in range(4):
-                pixels = times(self.conv.x_step, n)
-                m.d.sync += [words[n].eq(pixels), row_words[n].eq(self.conv.row_step + pixels)]
-                m.d.sync += image_words[n].eq(self.conv.image_step + pixels)
+            new = self.new_conv
+            m.d.sync += [row_end.eq(new.row_step - new.x_step), image_end.eq(new.image_step - new.x_step), thrice.eq(times(new.x_step, 3))]
+            m.d.sync += [last_line.eq(new.out_height - 1), single.eq(new.out_height == 1), double.eq(new.out_height == 2)]
 
-        # Pixels of rows 0 .. 3 of the first step.
-        bottom, below = Signal(), Signal(PIXEL_BITS)
-        m.d.comb += [bottom.eq(load.start_y == bottom_row), below.eq(Mux(bottom, 0, load.start_y + 1))]
-        wraps: list = [Const(0, 1)]
-        columns: list = [load.start_x]
-        for row in range(1, 4):
-            beyond = Signal(signed(PIXEL_BITS + 1), name=f"row{row}_beyond")
-            m.d.comb += beyond.eq(load.start_x - near[row])
-            wraps.append(beyond >= 0)
-            columns.append(Mux(beyond >= 0, beyond[:PIXEL_BITS], load.start_x + row))
-
-        # Steps of the instruction, the same for all walkers.
-        im2col, pixels, limit = Signal(), Signal(3), register("limit", PIXEL_BITS)
-        plain, row_end, image_end = register("plain"), register("row_end"), register("image_end")
+        # Of the instruction: words of a step, with no end, a row's and an image's in it; its pixels, and when the next row, too, ends.
+        one, step_words, step_pixels = Signal(ADDRESS_BITS, name="one"), Signal(ADDRESS_BITS, name="step_words"), Signal(NEAR_BITS)
+        im2col, pixels, wrap = register("im2col", 1), register("pixels", NEAR_BITS), register("wrap", PIXEL_BITS)
+        words, row_words, image_words = register("words"), register("row_words"), register("image_words")
+        m.d.comb += [one.eq(Mux(load.im2col, conv.x_step, 1)), step_words.eq(one << load.rate), step_pixels.eq(1 << load.rate)]
         with m.If(self.start):
-            m.d.sync += [im2col.eq(load.im2col), pixels.eq(1 << load.rate), plain.eq(Mux(load.im2col, words[1], 1) << load.rate)]
-            with m.Switch(load.rate):
-                for rate in range(3):
-                    with m.Case(rate):
-                        last = (1 << rate) - 1
-                        m.d.sync += [row_end.eq(row_words[last]), image_end.eq(image_words[last]), limit.eq(near[last + 1])]
+            m.d.sync += [im2col.eq(load.im2col), pixels.eq(step_pixels), wrap.eq(conv.out_width - step_pixels)]
+            m.d.sync += [words.eq(step_words), row_words.eq(step_words + row_end), image_words.eq(step_words + image_end)]
 
-        mask, leader = step_mask(load.rate), None
-        for core in range(self._config.cores):
-            name = f"core{core}"
-            address, x, y = self.addresses[core], self.x[core], self.y[core]
-            start = register(f"{name}_start")
-            start_x, start_y = register(f"{name}_start_x", PIXEL_BITS), register(f"{name}_start_y", PIXEL_BITS)
-            place, first_place = Signal(2, name=f"{name}_place"), Signal(2, name=f"{name}_first_place")    # its row within a step
-            if core:
-                m.d.comb += first_place.eq(part_of(load.mode, core) & mask)
-            places = sorted({part & most for part in (0, core & 1, core >> 1, core) for most in (0, 1, 3)}) if core else [0]
-
-            def by_place(values, places=places, first_place=first_place):
-                chosen = values[places[0]]
-                for n in places[1:]:
-                    chosen = Mux(first_place == n, values[n], chosen)
-                return chosen
-
-            # Sums for no end, the end of a row, the end of an image, and the step's first row in front.
-            wrapped = load.im2col & by_place(wraps)
-            none = Const(0, ADDRESS_BITS)
-            amounts = [Mux(load.im2col, by_place(words), first_place) if core else none,
-                       by_place([none, *row_words]), by_place([none, *image_words]), none]
-            tall = ~load.mode[1]
-            if self._config.array.unit is not Unit.FLEX or core < 2:
-                starts = [load.address + amount for amount in amounts]
-            elif core == 2:     # in a tall mode always in the first row of a step
-                starts = [load.address + Mux(tall, load.pitch, amount) for amount in amounts]
-            else:
-                starts = [add(load.address, load.pitch & tall.replicate(ADDRESS_BITS), amount) for amount in amounts]
-            beyond_rows = ~load.rows[2:].any() & (first_place >= load.rows[:2])
-            first = Signal(ADDRESS_BITS, name=f"{name}_first")
-            first_x, first_y = Signal(PIXEL_BITS, name=f"{name}_first_x"), Signal(PIXEL_BITS, name=f"{name}_first_y")
+        # The leader's place in the image: pixels left in the row, rows left below. The flags tell the present from the next step in time:
+        # `near` that the row may end within the step, `turns` that it ends with it at the latest, `bottom` an image's last row.
+        # Each is known of a first step, and prepared of a step without and with an end before it.
+        state = {"columns": PIXEL_BITS, "lines": PIXEL_BITS, "near": 1, "turns": 1, "bottom": 1, "above": 1}
+        now, first, new, next_ = ({name: register(f"{when}_{name}", bits) for name, bits in state.items()}
+                                  for when in ("now", "first", "new", "next"))
+        left, below = new["columns"], new["lines"]
+        m.d.comb += [
+            left.eq(conv.out_width - load.start_x),
+            below.eq(last_line - load.start_y),
+            new["near"].eq(load.im2col & (left < 4)),
+            new["turns"].eq(load.im2col & (left <= step_pixels)),
+            new["bottom"].eq(load.start_y == last_line),
+            new["above"].eq(Mux(new["bottom"], single, below == 1)),
+        ]
+        columns, lines, bottom, above = (now[name] for name in ("columns", "lines", "bottom", "above"))
+        narrow = {name: register(f"narrow_{name}", NEAR_BITS) for name in ("near", "turns")}    # columns left, for the next row to end soon
+        reach = {"near": 3, "turns": step_pixels}
+        with m.If(self.start):
+            m.d.sync += [first[name].eq(new[name]) for name in state]
+            for name, limit in narrow.items():
+                enough = step_pixels + reach[name]
+                m.d.sync += limit.eq(Mux(conv.out_width >= enough, 0, enough - conv.out_width[:4]))
+        with m.If(now["turns"]):
             m.d.comb += [
-                first.eq(Mux(beyond_rows, starts[3], Mux(wrapped, Mux(bottom, starts[2], starts[1]), starts[0]))),
-                first_x.eq(by_place(columns)),
-                first_y.eq(Mux(by_place(wraps), below, load.start_y)),
+                next_["columns"].eq(columns + wrap),
+                next_["lines"].eq(Mux(bottom, last_line, lines - 1)),
+                *(next_[name].eq(columns[:NEAR_BITS] <= limit) for name, limit in narrow.items()),
+                next_["bottom"].eq(above),
+                next_["above"].eq(Mux(above, single, Mux(bottom, double, lines == 2))),
             ]
+        with m.Else():
+            m.d.comb += [
+                *(next_[name].eq(now[name]) for name in ("lines", "bottom", "above")),
+                next_["columns"].eq(columns - pixels),
+                next_["near"].eq(im2col & (columns <= pixels + 3)),
+                next_["turns"].eq(im2col & (columns <= (pixels << 1))),
+            ]
+        with m.If(self.start):
+            m.d.sync += [now[name].eq(new[name]) for name in state]
+        with m.Elif(self.again):
+            m.d.sync += [now[name].eq(first[name]) for name in state]
+        with m.Elif(self.step):
+            m.d.sync += [now[name].eq(next_[name]) for name in state]
 
-            over = Signal(signed(PIXEL_BITS + 1), name=f"{name}_over")
-            at_end, at_bottom = Signal(name=f"{name}_at_end"), Signal(name=f"{name}_at_bottom")
-            m.d.comb += [over.eq(x - limit), at_end.eq((over >= 0) & im2col), at_bottom.eq(y == bottom_row)]
-            following = Signal(ADDRESS_BITS, name=f"{name}_following")
-            m.d.comb += following.eq(Mux(at_end, Mux(at_bottom, address + image_end, address + row_end), address + plain))
-            leader = following if leader is None else leader
+        # Its address, and the same behind the end of the row.
+        here, behind, begin = register("here"), register("behind"), Signal(ADDRESS_BITS, name="begin")
+        m.d.comb += begin.eq(Mux(self.start, load.address, self.base))
+        with m.If(self.start | self.again):
+            m.d.sync += here.eq(begin)
+            m.d.sync += behind.eq(Mux(Mux(self.start, new["bottom"], first["bottom"]), begin + image_end, begin + row_end))
+        with m.Elif(self.step):
+            m.d.sync += here.eq(Mux(now["turns"], behind, here) + words)
+            m.d.sync += behind.eq(behind + Mux(now["turns"], Mux(above, image_words, row_words), words))
+        m.d.comb += [self.turns.eq(now["turns"]), self.bottom.eq(bottom), self.columns.eq(columns)]
 
+        # The cores.
+        flex, mask = self._config.array.unit is Unit.FLEX, step_mask(load.rate)
+        m.d.comb += [self.places[0].eq(0), self.turned[0].eq(0), self.addresses[0].eq(here)]
+        for core in range(1, self._config.cores):
+            name = f"core{core}"
+            place, between = register(f"{name}_place", 2), register(f"{name}_between")
+            new_place, rows_between = Signal(2, name=f"{name}_new_place"), Signal(ADDRESS_BITS, name=f"{name}_rows_between")
+            m.d.comb += new_place.eq(part_of(load.mode, core) & mask)
+            multiples = (0, one, one << 1, Mux(load.im2col, thrice, 3))
+            possible = sorted({part & most for part in (0, core & 1, core >> 1, core) for most in (0, 1, 3)})
+            m.d.comb += rows_between.eq(multiples[possible[0]])
+            for rows in possible[1:]:
+                with m.If(new_place == rows):
+                    m.d.comb += rows_between.eq(multiples[rows])
+            # In a tall mode core 2 always has the first row of a step.
+            tall = ~load.mode[1] if flex and core >= 2 else Const(0, 1)
+            lower = Mux(tall, load.pitch, rows_between) if core == 2 else rows_between + (load.pitch & tall.replicate(ADDRESS_BITS))
             with m.If(self.start):
-                m.d.sync += [place.eq(first_place), start.eq(first), start_x.eq(first_x), start_y.eq(first_y)]
-                m.d.sync += [address.eq(first), x.eq(first_x), y.eq(first_y)]
-            with m.Elif(self.again):
-                m.d.sync += [address.eq(start), x.eq(start_x), y.eq(start_y)]
-            with m.Elif(self.step):
-                m.d.sync += [
-                    address.eq(Mux(place >= self.rows, leader, following)),
-                    x.eq(Mux(at_end, over[:PIXEL_BITS], x + pixels)),
-                    y.eq(Mux(at_end, Mux(at_bottom, 0, y + 1), y)),
-                ]
+                m.d.sync += [place.eq(new_place), between.eq(lower)]
+            address = Signal(ADDRESS_BITS, name=f"{name}_address")
+            filler, bank = ~self.rows[2] & (place >= self.rows[:2]), (self._config.banks - 1).bit_length()
+            m.d.comb += [
+                self.places[core].eq(place),
+                self.turned[core].eq(now["near"] & (columns[:2] <= place)),
+                address.eq(Mux(self.turned[core], behind, here) + between),
+                self.addresses[core].eq(Cat(Mux(filler, here[:bank], address[:bank]), address[bank:])),
+            ]
         return m
 
 
 class WaveWalk(wiring.Component):
-    """Words from kernel position (0, 0), channel wave 0 to the current wave: ``kernel`` + ``channel``, and the position.
+    """First words of the waves, one after the other, and their kernel position.
 
-    Waves walk channel waves first, then kernel columns, then kernel rows; without im2col they are `wave_stride` apart. ``set`` takes the
-    geometry in ``conv``, ``start`` the fields of ``load``, from the next cycle on; ``advance`` goes on by a wave. Outputs show it in the
-    next cycle. The two sums stay apart because the start takes three products. Multiples of the kernel's steps are ready before;
-    `start_wave` times `wave_stride` is the one product that needs a multiplier block.
+    Waves walk channel waves first, `wave_stride` apart, then kernel columns, then kernel rows; without im2col all are `wave_stride` apart.
+    ``set`` takes counts from ``new_conv``, a cycle before it is ``conv``; ``start`` takes the fields of ``load``, ``advance`` goes on by a
+    wave. In the next cycle ``kernel_x`` and ``kernel_y`` are those of this wave, ``following`` is where the wave behind it begins.
     """
 
     def __init__(self):
         super().__init__({
             "conv": In(instruction_layout("SetConv")),
+            "new_conv": In(instruction_layout("SetConv")),
             "load": In(instruction_layout("LdLBUF_H")),
             "set": In(1),
             "start": In(1),
             "advance": In(1),
-            "kernel": Out(ADDRESS_BITS),
-            "channel": Out(ADDRESS_BITS),
+            "following": Out(ADDRESS_BITS),
             "kernel_x": Out(4),
             "kernel_y": Out(4),
         })
@@ -179,49 +194,37 @@ class WaveWalk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         load, conv = self.load, self.conv
-        # Words of n kernel columns and of n kernel rows.
-        columns = [Signal(ADDRESS_BITS, name=f"columns_{n}", reset_less=True) for n in range(4)]
-        rows = [Signal(ADDRESS_BITS, name=f"rows_{n}", reset_less=True) for n in range(4)]
-        last_channel, last_column = Signal(8), Signal(4)
+        im2col, stride = Signal(), Signal(ADDRESS_BITS, reset_less=True)
+        base, step = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)      # to the next wave
+        waves, columns = Signal(8), Signal(4)       # channel waves and kernel columns behind this one
+        last_wave, last_column = Signal(), Signal()
+        next_waves, next_columns = Signal(8), Signal(4)
+        most_waves, most_columns = Signal(8, reset_less=True), Signal(4, reset_less=True)
         with m.If(self.set):
-            m.d.sync += [words.eq(times(conv.kernel_x_step, n)) for n, words in enumerate(columns)]
-            m.d.sync += [words.eq(times(conv.kernel_y_step, n)) for n, words in enumerate(rows)]
-            m.d.sync += [last_channel.eq(conv.channel_waves - 1), last_column.eq(conv.kernel_width - 1)]
-
-        def product(multiples, factor):
-            low, high = (Mux(digit[1], Mux(digit[0], multiples[3], multiples[2]), Mux(digit[0], multiples[1], 0))
-                         for digit in (factor[:2], factor[2:]))
-            return low + (high << 2)
-
-        im2col, stride, wave = Signal(), Signal(ADDRESS_BITS, reset_less=True), Signal(8)
-        row = Signal(ADDRESS_BITS, reset_less=True)  # of kernel column 0
-        first_row, next_row = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        m.d.comb += [first_row.eq(product(rows, load.start_kernel_y)), next_row.eq(row + rows[1])]
-
-        last = im2col & (wave == last_channel)
+            m.d.sync += [most_waves.eq(self.new_conv.channel_waves - 1), most_columns.eq(self.new_conv.kernel_width - 1)]
+        m.d.comb += self.following.eq(base + step)
+        with m.If(self.start):
+            m.d.comb += [next_waves.eq(most_waves - load.start_wave), next_columns.eq(most_columns - load.start_kernel_x)]
+        with m.Else():
+            m.d.comb += next_waves.eq(Mux(last_wave, most_waves, waves - 1))
+            m.d.comb += next_columns.eq(Mux(last_wave, Mux(last_column, most_columns, columns - 1), columns))
+        with m.If(self.start | self.advance):
+            within = Mux(self.start, load.wave_stride, stride)
+            ends = Mux(self.start, load.im2col, im2col) & (next_waves == 0)
+            m.d.sync += [
+                waves.eq(next_waves), columns.eq(next_columns), last_wave.eq(ends), last_column.eq(next_columns == 0),
+                step.eq(Mux(ends, Mux(next_columns == 0, conv.kernel_y_step, conv.kernel_x_step), within)),
+            ]
         with m.If(self.start):
             m.d.sync += [
-                im2col.eq(load.im2col),
-                stride.eq(load.wave_stride),
-                wave.eq(load.start_wave),
-                self.channel.eq(Mux(load.im2col, load.wave_stride * load.start_wave, 0)),
-                row.eq(first_row),
-                self.kernel.eq(Mux(load.im2col, first_row + product(columns, load.start_kernel_x), 0)),
-                self.kernel_x.eq(load.start_kernel_x),
-                self.kernel_y.eq(load.start_kernel_y),
+                im2col.eq(load.im2col), stride.eq(load.wave_stride), base.eq(load.address),
+                self.kernel_x.eq(load.start_kernel_x), self.kernel_y.eq(load.start_kernel_y),
             ]
         with m.Elif(self.advance):
-            m.d.sync += [wave.eq(Mux(last, 0, wave + 1)), self.channel.eq(Mux(last, 0, self.channel + stride))]
-            with m.If(last & (self.kernel_x == last_column)):
-                m.d.sync += [row.eq(next_row), self.kernel.eq(next_row), self.kernel_x.eq(0), self.kernel_y.eq(self.kernel_y + 1)]
-            with m.Elif(last):
-                m.d.sync += [self.kernel.eq(self.kernel + columns[1]), self.kernel_x.eq(self.kernel_x + 1)]
+            m.d.sync += base.eq(self.following)
+            with m.If(last_wave):
+                m.d.sync += [self.kernel_x.eq(Mux(last_column, 0, self.kernel_x + 1)), self.kernel_y.eq(self.kernel_y + last_column)]
         return m
-
-
-def add(first, second, third):
-    """Sum of three values of one width through one carry chain."""
-    return (first ^ second ^ third) + (((first & second) | (first & third) | (second & third)) << 1)
 
 
 def times(value, factor: int):

@@ -1,6 +1,6 @@
 """A block memory with a register at its output: what every buffer is made of."""
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,6 +8,8 @@ from rtl.sharing import family
 
 ATTRIBUTES = {"ram_style": "block", "no_rw_check": 1}   # no word is ever read in the cycle in which it is written
 BLOCK_BITS, BLOCK_WORDS = 36, 512                       # the widest shape of an ECP5 DP16KD
+ICE40_BITS = 16                                         # of iCE40's block RAM at its widest, and of its single-port RAM
+ICE40_REST = 16                                         # bits beyond whole blocks that are better kept in flip-flops
 
 
 class BlockMemory(wiring.Component):
@@ -15,11 +17,12 @@ class BlockMemory(wiring.Component):
 
     ``read_data`` holds the word two cycles after ``read`` (memory, output register). A word may be read from the cycle after its write;
     read in the same cycle it is anything. On ECP5, up to 512 words deep, the register is the block's own: its clock-to-output is a
-    fraction of the bare memory's.
+    fraction of the bare memory's. On iCE40 a few bits beyond a multiple of a block's width are flip-flops, and what is never read and
+    written in the same cycle (`alternating`) is single-port RAM, which holds anything at power-up.
     """
 
-    def __init__(self, *, width: int, depth: int):
-        self.width, self.depth = width, depth
+    def __init__(self, *, width: int, depth: int, alternating: bool = False):
+        self.width, self.depth, self.alternating = width, depth, alternating
         super().__init__({
             "write": In(1),
             "write_address": In(range(depth)),
@@ -35,19 +38,53 @@ class BlockMemory(wiring.Component):
             for first in range(0, self.width, BLOCK_BITS):
                 m.submodules[f"block_{first}"] = self._block(slice(first, min(first + BLOCK_BITS, self.width)))
             return m
-        m.submodules.words = words = memory.Memory(shape=self.width, depth=self.depth, init=[], attrs=ATTRIBUTES)
+        if family(platform) == "ice40" and self.alternating:
+            self._single_port(m)
+            return m
+        rest = self.width % ICE40_BITS
+        if family(platform) == "ice40" and rest * self.depth <= ICE40_REST:
+            self._memory(m, "words", slice(0, self.width - rest), ATTRIBUTES)
+            self._memory(m, "rest", slice(self.width - rest, self.width), {"ram_style": "logic"})
+            return m
+        self._memory(m, "words", slice(0, self.width), ATTRIBUTES)
+        return m
+
+    def _memory(self, m: Module, name: str, bits: slice, attributes: dict):
+        """Some bits of each word as a memory for Yosys to map, with the register behind it."""
+        if bits.start == bits.stop:
+            return
+        m.submodules[name] = words = memory.Memory(shape=bits.stop - bits.start, depth=self.depth, init=[], attrs=attributes)
         read, write = words.read_port(), words.write_port()
-        word = Signal(self.width, reset_less=True)
+        word = Signal(bits.stop - bits.start, name=f"{name}_read", reset_less=True)
         m.d.sync += word.eq(read.data)
         m.d.comb += [
             write.en.eq(self.write),
             write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
+            write.data.eq(self.write_data[bits]),
             read.en.eq(self.read),
             read.addr.eq(self.read_address),
-            self.read_data.eq(word),
+            self.read_data[bits].eq(word),
         ]
-        return m
+
+    def _single_port(self, m: Module):
+        """SB_SPRAM256KAs of 16384 words. Their output is anything behind a write, so the register takes it behind a read only."""
+        came, words = Signal(name="came"), 1 << 14
+        if self.depth > words:
+            raise ValueError(f"depth = {self.depth} is outside 1..{words} words (single-port RAM)")
+        m.d.sync += came.eq(self.read)
+        address = Signal(range(words), name="address")
+        m.d.comb += address.eq(Mux(self.write, self.write_address, self.read_address))
+        for first in range(0, self.width, ICE40_BITS):
+            bits = slice(first, min(first + ICE40_BITS, self.width))
+            output, word = Signal(ICE40_BITS, name=f"output_{first}"), Signal(bits.stop - first, name=f"word_{first}", reset_less=True)
+            data = Cat(self.write_data[bits], Const(0, ICE40_BITS))[:ICE40_BITS]
+            m.submodules[f"block_{first}"] = Instance(
+                "SB_SPRAM256KA", i_CLOCK=ClockSignal(), i_ADDRESS=address, i_DATAIN=data, i_MASKWREN=Const(15, 4), i_WREN=self.write,
+                i_CHIPSELECT=self.write | self.read, i_STANDBY=Const(0, 1), i_SLEEP=Const(0, 1), i_POWEROFF=Const(1, 1),
+                o_DATAOUT=output)
+            with m.If(came):
+                m.d.sync += word.eq(output)
+            m.d.comb += self.read_data[bits].eq(word)
 
     def _block(self, bits: slice) -> Instance:
         """A DP16KD as 512 words of 36 bits, port A writing (all bytes), port B reading; bits 0..17 on the pins of A, the others of B."""

@@ -1,31 +1,26 @@
 """The global buffer of a group: slices of banked memory between main memory, the loaders and the store unit."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from gen.config import Config
+from rtl.arith.multiplexer import choose, select
 from rtl.buffer.block_memory import BlockMemory
-from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, BufferRead, BufferWrite
+from rtl.interfaces import BufferRead, BufferWrite
 from rtl.sharing import place
 
 READERS = ("load_h", "load_v", "dma_out", "store_read")
 WRITERS = ("dma_in", "store_write")
-
-
-def choose(values: list, index):
-    """`values[index]` as a tree of two-way multiplexers; an index beyond the end gives any of the values."""
-    if len(values) == 1:
-        return values[0]
-    half = 1 << (ceil_log2(len(values)) - 1)
-    return Mux(index[ceil_log2(half)], choose(values[half:], index), choose(values[:half], index))
+READ_LATENCY = 3    # addresses to data
+STORE_WORDS = 4     # the byte planes of a row of int32
 
 
 class Slice(wiring.Component):
     """One slice: `banks` block RAMs with one read and one write port each.
 
-    ``read[r]`` and ``write[w]`` are one-hot: the reader and the writer that use the slice in this cycle; each offers a row for every bank.
+    ``reader`` and ``writer`` say who uses the slice in this cycle, if ``read`` (``write``) is high; each offers a row for every bank.
     Data appears two cycles after the row. A word written in t is read by a row offered in t + 1; offered in t it reads anything.
     """
 
@@ -35,10 +30,12 @@ class Slice(wiring.Component):
         self._word = 8 * config.array.side
         row = ceil_log2(self._depth)
         super().__init__({
-            "read": In(len(READERS)),
+            "read": In(1),
+            "reader": In(range(len(READERS))),
             "read_rows": In(row).array(len(READERS), self._banks),
             "data": Out(self._word).array(self._banks),
-            "write": In(len(WRITERS)),
+            "write": In(1),
+            "writer": In(range(len(WRITERS))),
             "write_enables": In(self._banks).array(len(WRITERS)),
             "write_rows": In(row).array(len(WRITERS), self._banks),
             "write_data": In(self._word).array(len(WRITERS), self._banks),
@@ -46,19 +43,21 @@ class Slice(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        row_bits = ceil_log2(self._depth)
         for bank in range(self._banks):
             storage = place(m, platform, instance=f"bank{bank}", module="global_buffer_bank",
                             factory=lambda: BlockMemory(depth=self._depth, width=self._word))
-            row = 0
-            for reader in range(len(READERS)):
-                row |= self.read_rows[reader][bank] & self.read[reader].replicate(row_bits)
-            m.d.comb += [storage.read_address.eq(row), storage.read.eq(self.read.any()), self.data[bank].eq(storage.read_data)]
-            pick = self.write[1]  # the two never write one slice together
+
+            def written(values, bank=bank):
+                return Mux(self.writer, values[1][bank], values[0][bank])
+
+            row = select(m, platform, f"row{bank}", [rows[bank] for rows in self.read_rows], self.reader)
             m.d.comb += [
-                storage.write.eq(choose([self.write_enables[0][bank] & self.write[0], self.write_enables[1][bank]], pick)),
-                storage.write_address.eq(choose([self.write_rows[w][bank] for w in range(2)], pick)),
-                storage.write_data.eq(choose([self.write_data[w][bank] for w in range(2)], pick)),
+                storage.read.eq(self.read),
+                storage.read_address.eq(row),
+                self.data[bank].eq(storage.read_data),
+                storage.write.eq(self.write & written(self.write_enables)),
+                storage.write_address.eq(written(self.write_rows)),
+                storage.write_data.eq(written(self.write_data)),
             ]
         return m
 
@@ -66,22 +65,29 @@ class Slice(wiring.Component):
 class GlobalBuffer(wiring.Component):
     """`slices` slices of `slice_words` words of `side` bytes. Addresses count modulo `slice_words`; contents start at zero.
 
-    Read: enable, slice and addresses in t, data in t + 3. A reader's words must lie in different banks or be the same word: of several
-    lanes that address one bank the first is served, the others get its word, so that a lane nobody uses cannot spoil a lower one.
-    Write: presented in t, read by reads issued from t + 2; the enabled words of ``words`` consecutive ones, at any address.
+    Read: enable, slice and addresses in t, data in t + 3 (to be registered: it comes through multiplexers). The words of ``load_h`` must
+    lie in different banks or be the same word: of several lanes that address one bank the first is served, the others get its word, so
+    that a lane nobody uses cannot spoil a lower one. The others read at most `banks` consecutive words from their first address: lane i
+    of ``dma_out`` is word i, a lane of ``load_v`` any of them.
+    Write: presented in t, read by reads issued from t + 2; the enabled words of consecutive ones, at any address. ``store_write`` offers
+    the word for address a in place a mod 4: what it writes needs no multiplexers here.
     Every port accepts a transfer a cycle. ``collision`` pulses in the cycle after two readers, or two writers, used one slice;
     what they got is undefined. Nothing checks conflicts between the lanes of one reader, or slice numbers beyond the last.
+
+    Of the three cycles of a read the first ends in registers of rows (from the addresses, which may be sums), the others in the memories.
     """
 
     def __init__(self, config: Config):
         self._config = config
+        self._bank_bits = ceil_log2(config.banks)
+        self._row_bits = ceil_log2(config.buffers.slice_words // config.banks)
         super().__init__({
             "load_h": In(BufferRead(config, words=config.load_words)),
             "load_v": In(BufferRead(config, words=config.load_words)),
             "dma_out": In(BufferRead(config, words=config.beat_words)),
             "store_read": In(BufferRead(config, words=1)),
             "dma_in": In(BufferWrite(config, words=config.beat_words)),
-            "store_write": In(BufferWrite(config, words=4)),
+            "store_write": In(BufferWrite(config, words=STORE_WORDS)),
             "collision": Out(1),
         })
 
@@ -92,64 +98,106 @@ class GlobalBuffer(wiring.Component):
                   for i in range(config.buffers.slices)]
         readers = [getattr(self, name) for name in READERS]
         writers = [getattr(self, name) for name in WRITERS]
-        for r, reader in enumerate(readers):
-            self._connect_reader(m, slices, r, reader, READERS[r])
-        for w, writer in enumerate(writers):
-            self._connect_writer(m, slices, w, writer, WRITERS[w])
 
+        # Who uses which slice: known in t, for the memories in t + 1.
         uses = [[(port.enable.any(), port.slice) for port in ports] for ports in (readers, writers)]
         m.d.sync += self.collision.eq(Cat(used & other & (where == there) for ports in uses for i, (used, where) in enumerate(ports)
                                           for other, there in ports[:i]).any())
+        for i, part in enumerate(slices):
+            for ports, used, user in ((uses[0], part.read, part.reader), (uses[1], part.write, part.writer)):
+                here = [enable & (where == i) for enable, where in ports]
+                some, who = Signal.like(used, name=f"{used.name}_slice{i}"), Signal.like(user, name=f"{user.name}_slice{i}")
+                m.d.sync += [some.eq(Cat(here).any()), who.eq(number(here))]
+                m.d.comb += [used.eq(some), user.eq(who)]
+
+        for r, (reader, name) in enumerate(zip(readers, READERS)):
+            rows = self._scattered_rows(m, platform, reader, name) if name == "load_h" else self._rows(m, reader.addresses[0], name)
+            for part in slices:
+                m.d.comb += [there.eq(row) for there, row in zip(part.read_rows[r], rows)]
+            where = self._delayed(m, reader.slice, f"{name}_slice")
+            if name in ("load_h", "load_v"):
+                self._cross(m, platform, slices, where, reader, name)
+            else:
+                self._run(m, platform, slices, where, reader, name)
+        for w, (writer, name) in enumerate(zip(writers, WRITERS)):
+            rows, enables, words = self._rows(m, writer.address, name), *self._written(m, writer, name)
+            for part in slices:
+                m.d.comb += [there.eq(row) for there, row in zip(part.write_rows[w], rows)]
+                m.d.comb += [there.eq(word) for there, word in zip(part.write_data[w], words)]
+                m.d.comb += part.write_enables[w].eq(enables)
         return m
 
-    def _connect_reader(self, m, slices, r: int, reader, name: str):
-        banks = self._config.banks
-        bits = ceil_log2(banks)
-        for bank in range(banks):
-            row = reader.addresses[-1][bits:]
-            for address in reversed(list(reader.addresses)[:-1]):
-                row = Mux(address[:bits] == bank, address[bits:], row)
-            for part in slices:
-                m.d.comb += part.read_rows[r][bank].eq(row)
-        for i, part in enumerate(slices):
-            m.d.comb += part.read[r].eq(reader.enable & (reader.slice == i))
+    def _split(self, address):
+        """Bank and row of an address."""
+        return address[:self._bank_bits], address[self._bank_bits:self._bank_bits + self._row_bits]
 
-        # The slice and the banks that were asked travel with the data.
-        slice_1, slice_2 = (Signal(SLICE_BITS, name=f"{name}_slice_{i}") for i in (1, 2))
-        m.d.sync += [slice_1.eq(reader.slice), slice_2.eq(slice_1)]
-        by_bank = [choose([part.data[bank] for part in slices], slice_2) for bank in range(banks)]
-        words = []
-        for bank, word in enumerate(by_bank):
-            words.append(Signal(8 * self._config.array.side, name=f"{name}_bank{bank}"))
-            m.d.comb += words[-1].eq(word)
-        for lane, address in enumerate(reader.addresses):
-            bank_1, bank_2 = (Signal(bits, name=f"{name}_lane{lane}_bank_{i}") for i in (1, 2))
-            data = Signal(8 * self._config.array.side, name=f"{name}_data{lane}", reset_less=True)
-            m.d.sync += [bank_1.eq(address[:bits]), bank_2.eq(bank_1), data.eq(choose(words, bank_2))]
-            m.d.comb += reader.data[lane].eq(data)
+    def _delayed(self, m, value, name: str, cycles: int = READ_LATENCY):
+        """What belongs to a read's address, when its data comes."""
+        for cycle in range(1, cycles + 1):
+            stage = Signal.like(value, name=f"{name}_{cycle}", reset_less=True)
+            m.d.sync += stage.eq(value)
+            value = stage
+        return value
 
-    def _connect_writer(self, m, slices, w: int, writer, name: str):
-        banks = self._config.banks
-        bits = ceil_log2(banks)
-        lanes = len(writer.data)
-        first, row = writer.address[:bits], writer.address[bits:]
-        following = Signal(ADDRESS_BITS - bits, name=f"{name}_following")
+    def _rows(self, m, address, name: str) -> list:
+        """Registered rows of `banks` consecutive words, by bank."""
+        first, row = self._split(address)
+        following = Signal.like(row, name=f"{name}_following")
         m.d.comb += following.eq(row + 1)
-        where = Signal(SLICE_BITS, name=f"{name}_slice")
-        enables = Signal(banks, name=f"{name}_enables")
-        used = Signal(name=f"{name}_used")
-        m.d.sync += [where.eq(writer.slice), used.eq(writer.enable.any())]
-        for bank in range(banks):
-            lane = Signal(bits, name=f"{name}_bank{bank}_lane")
+        return [self._delayed(m, Mux(first > bank, following, row), f"{name}_bank{bank}_row", 1) for bank in range(self._config.banks)]
+
+    def _scattered_rows(self, m, platform, reader, name: str) -> list:
+        """Rows by bank of words anywhere: the row of the first lane that asks for a bank."""
+        asked = [self._split(address) for address in reader.addresses]
+        rows = [self._delayed(m, row, f"{name}_lane{lane}_row", 1) for lane, (_, row) in enumerate(asked)]
+        by_bank = []
+        for bank in range(self._config.banks):
+            lane = Const(len(rows) - 1, range(len(rows)))
+            for earlier, (lane_bank, _) in reversed(list(enumerate(asked[:-1]))):
+                lane = Mux(lane_bank == bank, earlier, lane)
+            by_bank.append(select(m, platform, f"{name}_bank{bank}_row", rows, self._delayed(m, lane, f"{name}_bank{bank}_lane", 1)))
+        return by_bank
+
+    def _cross(self, m, platform, slices, where, reader, name: str):
+        """Data of a loader: every lane from any bank."""
+        words = []
+        for bank in range(self._config.banks):
+            words.append(select(m, platform, f"{name}_bank{bank}", [part.data[bank] for part in slices], where))
+        for lane, (address, data) in enumerate(zip(reader.addresses, reader.data)):
+            bank = self._delayed(m, self._split(address)[0], f"{name}_lane{lane}_bank")
+            m.d.comb += data.eq(select(m, platform, f"{name}_lane{lane}", words, bank))
+
+    def _run(self, m, platform, slices, where, reader, name: str):
+        """Data of consecutive words. With w lanes, banks b, b + w, ... hold the words of one lane only: chosen first, then put in order."""
+        banks, lanes = self._config.banks, len(reader.data)
+        first, lane_bits = self._split(reader.addresses[0])[0], ceil_log2(lanes)
+        words = []
+        for column in range(lanes):
+            # The column's word lies behind the first one: in the first one's row of columns, or in the next.
+            bank = Signal(self._bank_bits, name=f"{name}_column{column}_bank")
+            m.d.comb += bank.eq(first + ((column - first)[:lane_bits] if lane_bits else 0))
+            chosen = self._delayed(m, bank[lane_bits:], f"{name}_column{column}")
+            values = [part.data[b] for part in slices for b in range(column, banks, lanes)]
+            words.append(select(m, platform, f"{name}_column{column}", values, Cat(chosen, where)))
+        turn = self._delayed(m, first[:lane_bits], f"{name}_turn")
+        for lane, data in enumerate(reader.data):
+            m.d.comb += data.eq(choose(words, (turn + lane)[:lane_bits]) if lane_bits else words[0])
+
+    def _written(self, m, writer, name: str) -> tuple:
+        """Registered enables and words by bank."""
+        first, lanes, turned = self._split(writer.address)[0], len(writer.data), name == "store_write"
+        enables, words = Signal(self._config.banks, name=f"{name}_enables"), []
+        for bank in range(self._config.banks):
+            lane = Signal(self._bank_bits, name=f"{name}_bank{bank}_lane")      # word of the run that belongs there
             m.d.comb += lane.eq(bank - first)
-            bank_row = Signal(ADDRESS_BITS - bits, name=f"{name}_bank{bank}_row", reset_less=True)
-            word = Signal(8 * self._config.array.side, name=f"{name}_bank{bank}_word", reset_less=True)
-            m.d.sync += [
-                enables[bank].eq(Cat((lane == i) & writer.enable[i] for i in range(lanes)).any()),
-                bank_row.eq(Mux(first > bank, following, row)),
-                word.eq(choose(list(writer.data), lane)),
-            ]
-            for part in slices:
-                m.d.comb += [part.write_rows[w][bank].eq(bank_row), part.write_data[w][bank].eq(word)]
-        for i, part in enumerate(slices):
-            m.d.comb += [part.write[w].eq(used & (where == i)), part.write_enables[w].eq(enables)]
+            place = bank % STORE_WORDS if turned else 0
+            m.d.sync += enables[bank].eq((lane < lanes) & writer.enable[place] if turned
+                                         else Cat((lane == i) & writer.enable[i] for i in range(lanes)).any())
+            words.append(self._delayed(m, writer.data[place] if turned else choose(list(writer.data), lane), f"{name}_bank{bank}_word", 1))
+        return enables, words
+
+
+def number(flags: list):
+    """Number of the flag that is set; of several or none, any."""
+    bits = range(ceil_log2(len(flags)))
+    return Cat(Cat(flag for i, flag in enumerate(flags) if i >> bit & 1).any() for bit in bits)

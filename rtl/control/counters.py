@@ -1,13 +1,31 @@
 """The performance counters."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from gen.config import Config
 from gen.isa import Mode, Stall
-from gen.registers import GROUP
-from rtl.control.registers import counter_names
+from gen.registers import GROUP, GROUP_BASE, GROUP_STRIDE, registers
+
+GROUP_SLOTS = GROUP_STRIDE // 4
+SHARED_FROM = GROUP_SLOTS // 2      # counters of the whole machine: the upper half of the first group's slots, as their registers lie
+SPAN = "array_cycles"               # the one counter that is not a sum
+
+
+def sums(config: Config) -> dict[str, int]:
+    """The counters that are sums, by name: their slots in the memory of `Counters`, one for each word of the groups' registers."""
+    found = {item.name: item.offset for item in registers(config.array.groups)}
+    shared = {name: SHARED_FROM + found[name] // 4 for name in ("cycles", "dram_read_beats", "dram_write_beats", "fetch_beats")}
+    assert len(GROUP) <= min(shared.values()) and max(shared.values()) < GROUP_SLOTS
+    return shared | {name: (offset - GROUP_BASE) // 4 for name, offset in found.items() if offset >= GROUP_BASE}
+
+
+def scan_cycles(config: Config) -> int:
+    """Cycles in which `Counters` looks at all of its counters once."""
+    return config.array.groups * GROUP_SLOTS
 
 
 class Observation(wiring.Signature):
@@ -30,46 +48,88 @@ class Observation(wiring.Signature):
 
 
 class Counters(wiring.Component):
-    """Counts while `running`; `clear` sets all to zero. `values` in the order of `counter_names`.
+    """Counts while `running`; `clear` sets all to zero.
 
-    What is observed in the last running cycle t is in `values` from t+2 on: inputs are registered before they are added.
+    What is observed is added to small counters. One after the other they are emptied into a memory of sums, as long as `scanning` is high:
+    from the cycle behind `clear` to at least `scan_cycles` + 2 cycles behind the last running one. After that `sum` is what slot `slot` of
+    `sums` holds, in the same cycle; before, it is anything. `span`, from the first to the last active cycle, is final two cycles behind the
+    last running one.
     """
 
     def __init__(self, config: Config):
         self.config = config
+        self.slots = sums(config)
         super().__init__({
             "clear": In(1),
             "running": In(1),
+            "scanning": In(1),
             "fetch_beat": In(1),
             "read_beat": In(1),
             "write_beat": In(1),
             "groups": In(Observation()).array(config.array.groups),
-            "values": Out(32).array(len(counter_names(config))),
+            "slot": In(ceil_log2(scan_cycles(config))),
+            "sum": Out(32),
+            "span": Out(32),
         })
 
     def elaborate(self, platform):
         m = Module()
-        values = dict(zip(counter_names(self.config), self.values))
-        amounts = {"dram_read_beats": self.read_beat, "dram_write_beats": self.write_beat, "fetch_beats": self.fetch_beat}
-        for number, group in enumerate(self.groups):
-            found = [group.wave & (group.wave_mode == mode) for mode in Mode]
-            found += [group.stall == cause for cause in Stall]
-            found += [group.loading_moving, group.loading_stationary, group.streaming, group.storing]
-            found += [group.moving_words, group.stationary_words, group.stored_words]
-            amounts |= {f"g{number}_{name}": amount for (name, _), amount in zip(GROUP, found, strict=True)}
-        for name, amount in amounts.items():
-            observed = Signal(len(amount), name=f"observed_{name}")
-            m.d.sync += observed.eq(Mux(self.running, amount, 0))
-            m.d.sync += values[name].eq(Mux(self.clear, 0, values[name] + observed))
+        # Everything is registered first: units know late in a cycle what they do in it.
+        def registered(value, name: str) -> Signal:
+            register = Signal.like(value, name=f"{name}_registered")
+            m.d.sync += register.eq(value)
+            return register
 
-        m.d.sync += values["cycles"].eq(Mux(self.clear, 0, values["cycles"] + self.running))
-        # From the first active cycle on every cycle is counted, and the count noted in each active one.
-        active, ran, since = Signal(), Signal(), Signal(32)
-        m.d.sync += [active.eq(self.running & (sum((group.active for group in self.groups), start=0) != 0)), ran.eq(self.running)]
+        ran = registered(self.running, "running")
+        beats = {"dram_read_beats": self.read_beat, "dram_write_beats": self.write_beat, "fetch_beats": self.fetch_beat}
+        amounts = {"cycles": ran} | {name: registered(beat, name) for name, beat in beats.items()}
+        for number, group in enumerate(self.groups):
+            seen = {name: registered(getattr(group, name), f"g{number}_{name}") for name in Observation().members if name != "active"}
+            found = [seen["wave"] & (seen["wave_mode"] == mode) for mode in Mode]
+            found += [seen["stall"] == cause for cause in Stall]
+            found += [seen[name] for name in ("loading_moving", "loading_stationary", "streaming", "storing")]
+            found += [seen[name] for name in ("moving_words", "stationary_words", "stored_words")]
+            amounts |= {f"g{number}_{name}": amount for (name, _), amount in zip(GROUP, found, strict=True)}
+
+        # Small counters: each has room for what comes in between two visits.
+        visited = Signal.like(self.slot)
+        period = 1 << len(visited)
+        waiting: list[Value] = [Const(0)] * period
+        for name, amount in amounts.items():
+            observed = Mux(ran, amount, 0)
+            little = Signal(range(((1 << len(amount)) - 1) * period + 1), name=f"little_{name}")
+            m.d.sync += little.eq(little + observed)
+            with m.If(self.clear | (visited == self.slots[name])):
+                m.d.sync += little.eq(observed)
+            waiting[self.slots[name]] = little
+
+        # The memory: in the first round the sums start anew.
+        m.submodules.memory = memory = Memory(shape=32, depth=period, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        before, emptied, begun = Signal(32), Signal(max(map(len, waiting))), Signal()
+        m.d.sync += [
+            visited.eq(visited + 1),
+            emptied.eq(Array(waiting)[visited]),
+            before.eq(Mux(begun, read.data, 0)),
+            write.addr.eq(visited),
+            write.en.eq(self.scanning),
+        ]
+        with m.If(visited == period - 1):
+            m.d.sync += begun.eq(1)
         with m.If(self.clear):
-            m.d.sync += [since.eq(0), values["array_cycles"].eq(0)]
-        with m.Elif(ran & (active | (since != 0))):
-            m.d.sync += since.eq(since + 1)
+            m.d.sync += [visited.eq(0), begun.eq(0), write.en.eq(0)]
+        m.d.comb += [
+            read.addr.eq(Mux(self.scanning, visited, self.slot)),
+            self.sum.eq(read.data),
+            write.data.eq(before + emptied),
+        ]
+
+        # From the first active cycle on every cycle is counted, and the count noted in each active one.
+        active, counting, since = registered(Cat(group.active for group in self.groups).any(), "active"), Signal(), Signal(32)
+        with m.If(self.clear):
+            m.d.sync += [since.eq(0), counting.eq(0), self.span.eq(0)]
+        with m.Elif(ran & (active | counting)):
+            m.d.sync += [since.eq(since + 1), counting.eq(1)]
             with m.If(active):
-                m.d.sync += values["array_cycles"].eq(since + 1)
+                m.d.sync += self.span.eq(since + 1)
         return m

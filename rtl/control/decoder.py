@@ -1,14 +1,14 @@
 """The dispatcher: checks instructions and hands them to the units' queues, in order."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import INSTRUCTION_BITS, OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout
-from rtl.control.fetch import KINDS
-from rtl.instruction import instruction_layout
+from gen.isa import OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout
+from rtl.control.fetch import GROUP_BITS, KINDS
+from rtl.instruction import SHOWN_BITS, instruction_layout
 
 SHARED = (Unit.DMA_IN, Unit.DMA_OUT)                                        # units that exist once
 OWN = (Unit.LOAD_H, Unit.LOAD_V, Unit.EXECUTE, Unit.STORE)                  # units of each group
@@ -52,39 +52,69 @@ def _unfit(config: Config, op: Opcode, fields: data.View) -> list[Value]:
     return found
 
 
-def wrong(config: Config, op: Opcode, bits: Value) -> Value:
-    """Whether the 256 bits of an instruction with this opcode break a rule of `gen.isa` or of the machine (Cause.FIELD)."""
+def wrong(config: Config, op: Opcode, bits: Value) -> list[Value]:
+    """Conditions under which an instruction with this opcode, as `shown` cuts it, breaks a rule of `gen.isa` or of the machine."""
     placed = layout(op.name)
     fields = data.View(instruction_layout(op.name), bits[:instruction_layout(op.name).size])
     found = [condition for item, _ in placed for condition in _outside(config, item, getattr(fields, item.name))
              if item.name not in ("opcode", "version")]
     found.append(bits[placed[-1][1] + placed[-1][0].width:].any())    # fields leave no gaps: reserved bits are those behind the last
-    return Cat(*found, *_unfit(config, op, fields)).any()
+    return found + _unfit(config, op, fields)
+
+
+class Checker(wiring.Component):
+    """Why an instruction must not be executed, as `shown` cuts it; without a `valid` one, whether the program has run out.
+
+    `found` and, if it is high, `cause` belong to what was given three cycles before; one instruction a cycle.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({"valid": In(1), "bits": In(SHOWN_BITS), "exhausted": In(1), "found": Out(1), "cause": Out(Cause)})
+
+    def elaborate(self, platform):
+        m = Module()
+        # First the instruction; then which one it is, and every rule of every instruction; then what counts.
+        valid, bits, exhausted = Signal(), Signal.like(self.bits), Signal()
+        m.d.sync += [valid.eq(self.valid), bits.eq(self.bits), exhausted.eq(self.exhausted)]
+        common = data.View(instruction_layout("End"), bits[:instruction_layout("End").size])
+        checked, old, ended = Signal(), Signal(), Signal()
+        m.d.sync += [checked.eq(valid), old.eq(common.version != VERSION), ended.eq(exhausted & ~valid)]
+        known, faulty = [], []
+        for op in OPCODES.values():
+            conditions = Cat(wrong(self.config, op, bits))
+            known.append(Signal(name=f"is_{op.name}"))
+            broken = Signal(len(conditions), name=f"broken_{op.name}")
+            m.d.sync += [known[-1].eq(common.opcode == op.code), broken.eq(conditions)]
+            faulty.append(known[-1] & broken.any())
+        m.d.sync += [
+            self.found.eq(ended | (checked & (old | ~Cat(known).any() | Cat(faulty).any()))),
+            self.cause.eq(Mux(ended, Cause.END, Mux(~Cat(known).any(), Cause.OPCODE, Mux(old, Cause.VERSION, Cause.FIELD)))),
+        ]
+        return m
 
 
 class Decoder(wiring.Component):
-    """One instruction a cycle: in the cycle in which it is shown it is checked, and pushed if its unit's queue has room.
+    """One instruction a cycle: in the cycle in which it is shown it is pushed if its unit's queue has room.
 
-    `kind` is the instruction's `fetch.kind_of`. Barrier leaves when `quiet`; End then raises `ended`. `cause` is not NONE in the first
-    cycle in which a faulty instruction is shown, or in which the program is `exhausted`; the machine stops on it, so a faulty instruction
-    may leave as well. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each group's own (LOAD_H, LOAD_V, EXECUTE, STORE).
-    Combinational throughout.
+    `kind` and `group` are the instruction's `fetch.route_of`. Barrier leaves when `quiet`; End then raises `ended`. A faulty instruction
+    leaves as well: `Checker` finds it, and the machine stops. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each group's own
+    (LOAD_H, LOAD_V, EXECUTE, STORE). Combinational throughout.
     """
 
     def __init__(self, config: Config):
         self.config = config
         groups = config.array.groups
         super().__init__({
-            "instruction": In(stream.Signature(INSTRUCTION_BITS)),
+            "instruction": In(stream.Signature(SHOWN_BITS)),
             "kind": In(KINDS),
-            "exhausted": In(1),
+            "group": In(GROUP_BITS),
             "quiet": In(1),
             "full_shared": In(len(SHARED)),
             "full": In(len(OWN)).array(groups),
             "push_shared": Out(len(SHARED)),
             "push": Out(len(OWN)).array(groups),
             "ended": Out(1),
-            "cause": Out(Cause),
         })
 
     def elaborate(self, platform):
@@ -92,24 +122,12 @@ class Decoder(wiring.Component):
         bits, valid = self.instruction.payload, self.instruction.valid
         common = data.View(instruction_layout("End"), bits[:instruction_layout("End").size])
 
-        with m.If(valid), m.Switch(common.opcode):
-            for op in OPCODES.values():
-                with m.Case(op.code):
-                    with m.If(common.version != VERSION):
-                        m.d.comb += self.cause.eq(Cause.VERSION)
-                    with m.Elif(wrong(self.config, op, bits)):
-                        m.d.comb += self.cause.eq(Cause.FIELD)
-            with m.Default():
-                m.d.comb += self.cause.eq(Cause.OPCODE)
-        with m.Elif(self.exhausted):
-            m.d.comb += self.cause.eq(Cause.END)
-
-        # The checks are not in the way of the push: they stop the machine, and then it does not matter what the queues hold.
         room = Cat(*(self.kind[unit] & ~full for unit, full in zip(SHARED, self.full_shared)))
         m.d.comb += self.push_shared.eq(Mux(valid, room, 0))
         rooms = [room.any(), self.kind[-1] & self.quiet]
         for group, (full, push) in enumerate(zip(self.full, self.push)):
-            room = Mux(common.group[:2] == group, Cat(self.kind[unit] & ~full[number] for number, unit in enumerate(OWN)), 0)
+            mine = self.group == group if len(self.push) > 1 else 1
+            room = Cat(self.kind[unit] & mine & ~full[number] for number, unit in enumerate(OWN))
             m.d.comb += push.eq(Mux(valid, room, 0))
             rooms.append(room.any())
         m.d.comb += [

@@ -43,8 +43,9 @@ class DmaIn(wiring.Component):
         m = Module()
         config = self.config
         fields = data.View(instruction_layout("DmaIn"), self.instruction.p.bits)
-        m.submodules.asking = asking = Walk(width=32, step=config.memory.bytes_per_cycle, burst=config.memory.burst_beats)
-        m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth)
+        offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
+        m.submodules.asking = asking = Walk(width=32 - offset_bits, step=1, burst=config.memory.burst_beats)
+        m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth, registered=0)
         m.submodules.landing = landing = Walk(width=ADDRESS_BITS, step=config.beat_words)
 
         # Requests
@@ -57,14 +58,14 @@ class DmaIn(wiring.Component):
             self.tokens.take.eq(decide),
             self.instruction.ready.eq(decide),
             asking.load.eq(decide),
-            asking.base.eq(fields.memory),
-            asking.stride.eq(fields.memory_stride),
+            asking.base.eq(fields.memory >> offset_bits),
+            asking.stride.eq(fields.memory_stride >> offset_bits),
             asking.chunks.eq(fields.chunks),
             asking.beats.eq(fields.beats),
             asking.advance.eq(sent),
             self.request.valid.eq(busy),
             self.request.p.tag.eq(Tag.DMA_IN),
-            self.request.p.address.eq(asking.address),
+            self.request.p.address.eq(asking.address << offset_bits),
             self.request.p.beats.eq(asking.left),
             self.request.p.last.eq(asking.last),
             sent.eq(busy & self.request.ready),

@@ -1,6 +1,6 @@
 """DMA_OUT: from a slice of the global buffer to main memory."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,7 @@ class DmaOut(wiring.Component):
     """Executes DmaOut, one instruction at a time, a beat a cycle.
 
     A decision in d reads from `read_group` from d+1 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
-    every cycle. With the last beat accepted in e the next decision may fall in e+1, in which the tokens are signalled: `Tokens` shows this
-    unit's signals in the same cycle, so that nothing hangs on the way from the memory port's ready to the counters.
+    every cycle. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
     """
 
     def __init__(self, config: Config):
@@ -41,9 +40,10 @@ class DmaOut(wiring.Component):
         m = Module()
         config = self.config
         fields = data.View(instruction_layout("DmaOut"), self.instruction.p.bits)
+        offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
         m.submodules.reading = reading = Walk(width=ADDRESS_BITS, step=config.beat_words)
-        m.submodules.sending = sending = Walk(width=32, step=config.memory.bytes_per_cycle, burst=config.memory.burst_beats)
-        m.submodules.ahead = ahead = Queue(shape=8 * config.memory.bytes_per_cycle, depth=AHEAD)
+        m.submodules.sending = sending = Walk(width=32 - offset_bits, step=1, burst=config.memory.burst_beats)
+        m.submodules.ahead = ahead = Queue(shape=8 * config.memory.bytes_per_cycle, depth=AHEAD, registered=0)
 
         decide, busy, sent, signal = Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
         m.d.comb += [
@@ -54,8 +54,8 @@ class DmaOut(wiring.Component):
             self.instruction.ready.eq(decide),
             reading.base.eq(fields.address),
             reading.stride.eq(fields.buffer_stride),
-            sending.base.eq(fields.memory),
-            sending.stride.eq(fields.memory_stride),
+            sending.base.eq(fields.memory >> offset_bits),
+            sending.stride.eq(fields.memory_stride >> offset_bits),
         ]
         for walk in (reading, sending):
             m.d.comb += [walk.load.eq(decide), walk.chunks.eq(fields.chunks), walk.beats.eq(fields.beats)]
@@ -64,9 +64,7 @@ class DmaOut(wiring.Component):
             m.d.sync += [busy.eq(1), place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
         with m.Elif(sent & sending.final):
             m.d.sync += busy.eq(0)
-        m.d.sync += [self.tokens.signal.eq(0), self.tokens.signal_group.eq(self.read_group)]
-        with m.If(sent & sending.final):
-            m.d.sync += self.tokens.signal.eq(signal)
+        m.d.comb += [self.tokens.signal.eq(Mux(sent & sending.final, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
         to_read, room = Signal(), Signal(range(AHEAD + 1), init=AHEAD)
@@ -90,7 +88,7 @@ class DmaOut(wiring.Component):
             self.request.valid.eq(ahead.head.valid),
             self.request.p.write.eq(1),
             self.request.p.tag.eq(Tag.DMA_OUT),
-            self.request.p.address.eq(sending.address),
+            self.request.p.address.eq(sending.address << offset_bits),
             self.request.p.beats.eq(sending.left),
             self.request.p.last.eq(sending.last),
             self.request.p.data.eq(ahead.head.payload),

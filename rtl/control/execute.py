@@ -66,22 +66,21 @@ class Execute(wiring.Component):
         # Tiles that wait in the local buffers.
         moving_ready, stationary_ready = Signal(words), Signal(range(config.stationary_capacity + 1))
         shifting, streaming = Signal(), Signal()     # the decisions
-        m.d.sync += [
-            moving_ready.eq(moving_ready + self.moving_ready - streaming),
-            stationary_ready.eq(stationary_ready + self.stationary_ready - shifting),
-        ]
+        for tiles, one_more, decided in (
+                (moving_ready, self.moving_ready, streaming), (stationary_ready, self.stationary_ready, shifting)):
+            m.d.sync += tiles.eq(Mux(decided, tiles + one_more - 1, tiles + one_more))     # decisions come late
 
-        # Shift stage. `pending`: a tile is in the shadow registers or on its way there; `waves` are still to shift.
+        # Shift stage. `pending`: a tile is in the shadow registers or on its way there; `waves` are still to shift, `more`: at least one.
         layout = instruction_layout("ExecGEMM")
         head = data.View(layout, self.instruction.payload.bits)
         current, index = Signal(layout), Signal(32)
         waves, streamed = Signal(16), Signal(words)
-        pending, fresh, final = Signal(), Signal(), Signal()
+        pending, fresh, more, final = Signal(), Signal(), Signal(), Signal()
         shift_left = Signal(range(array.side + 1))
         rows, taken = Signal(16), Signal()
         m.d.comb += [
-            shifting.eq(~pending & (stationary_ready != 0) & ((waves != 0) | self.instruction.valid)),
-            taken.eq(shifting & (waves == 0)),
+            shifting.eq(~pending & (stationary_ready != 0) & (more | self.instruction.valid)),
+            taken.eq(shifting & ~more),
             self.instruction.ready.eq(taken),
             rows.eq(self._streamed(head)),
             self.shift.eq(shift_left != 0),
@@ -98,10 +97,11 @@ class Execute(wiring.Component):
                 index.eq(self.instruction.payload.index),
                 streamed.eq(rows),
                 waves.eq(head.waves - 1),
+                more.eq(head.waves != 1),
                 final.eq(head.waves == 1),
             ]
         with m.Elif(shifting):
-            m.d.sync += [waves.eq(waves - 1), final.eq(waves == 1)]
+            m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1), final.eq(waves == 1)]
 
         # Stream stage. `occupied` counts a wave's interval and `tail` more cycles, in which only the penalty is still felt.
         occupied, stream_left, total = Signal(cycles), Signal(words), Signal(words)
@@ -115,10 +115,9 @@ class Execute(wiring.Component):
             tokens_ready.eq(~fresh | self.tokens.ready),
             clear.eq(Mux(conflict, passed, over)),
             streaming.eq(ready & tokens_ready & clear),
-            self.tokens.wait.eq(Mux(pending & fresh, current.wait, 0)),
+            self.tokens.wait.eq(current.wait),
             self.tokens.group.eq(current.group),
             self.tokens.take.eq(streaming & fresh),
-            self.step.eq(stream_left != 0),
             self.moving_release.eq(Mux(stream_left == 1, total, 0)),
             self.wave.eq(streaming),
             self.wave_mode.eq(current.mode),
@@ -128,6 +127,7 @@ class Execute(wiring.Component):
             m.d.sync += [
                 pending.eq(0),
                 total.eq(streamed),
+                self.step.eq(1),
                 stream_left.eq(streamed),
                 occupied.eq(Mux(streamed > least, streamed + tail, least + tail)),
                 over.eq(0),
@@ -140,8 +140,9 @@ class Execute(wiring.Component):
                 last.eq(final),
             ]
         with m.Else():
-            m.d.sync += [stream_left.eq(stream_left - self.step), occupied.eq(occupied - (occupied != 0))]
-            m.d.sync += [over.eq(occupied <= 2 + tail), passed.eq(occupied <= 2)]
+            m.d.sync += [self.step.eq(self.step & (stream_left != 1)), stream_left.eq(stream_left - self.step)]
+            m.d.sync += [occupied.eq(occupied - (occupied != 0)), passed.eq(passed | (occupied == 2))]
+            m.d.sync += over.eq(over | (occupied == 2 + tail))
         for core in range(config.cores):
             m.d.comb += self.keep[core].eq((stream_left != 1) | self._exists(core, fill))
 
@@ -160,18 +161,18 @@ class Execute(wiring.Component):
         ]
 
         # What can be seen from outside.
-        draining, held = Signal(range(drain + 1)), Signal()
-        m.d.sync += draining.eq(Mux(self.step, drain, draining - (draining != 0)))
+        draining, drains, held = Signal(range(drain + 1)), Signal(), Signal()
+        m.d.sync += [draining.eq(Mux(self.step, drain, draining - (draining != 0))), drains.eq(self.step | (draining > 1))]
         m.d.comb += [
-            held.eq(pending | (waves != 0)),
-            self.active.eq(self.step | (draining != 0)),
+            held.eq(pending | more),
+            self.active.eq(self.step | drains),
             self.idle.eq(~held & ~self.active),
             self.waiting.eq((held | self.instruction.valid) & ~self.shift & ~self.active),
             self.index.eq(Mux(held, index, self.instruction.payload.index)),
         ]
         with m.If(occupied > tail):
             m.d.comb += self.stall.eq(Stall.ARRAY)
-        with m.Elif(~pending & (waves == 0) & ~self.instruction.valid):
+        with m.Elif(~pending & ~more & ~self.instruction.valid):
             m.d.comb += self.stall.eq(Stall.INSTRUCTION)
         with m.Elif(~pending & (stationary_ready == 0)):
             m.d.comb += self.stall.eq(Stall.STATIONARY)

@@ -1,28 +1,35 @@
 """Instruction fetch: bursts of instructions from memory into a buffer, and the next one to dispatch."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from gen.config import Config
 from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, Unit
+from rtl.control.queue import Queue
+from rtl.instruction import SHOWN_BITS, instruction_layout, shown
 from rtl.interfaces import Tag, request_layout, response_layout
 
 KINDS = len(Unit) + 1     # what an instruction needs to be dispatched: room in a unit's queue, or (the last bit) quiet
+GROUP_BITS = 2
+ROUTE = data.StructLayout({"kind": KINDS, "group": GROUP_BITS})
 
 
-def kind_of(bits) -> Value:
-    """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode."""
-    return Cat(*(Cat(bits[:4] == op.code for op in OPCODES.values() if op.unit is unit).any() for unit in (*Unit, None)))
+def route_of(bits) -> Value:
+    """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode. And the group, modulo four."""
+    group = instruction_layout("End")(bits[:instruction_layout("End").size]).group
+    kinds = (Cat(bits[:4] == op.code for op in OPCODES.values() if op.unit is unit).any() for unit in (*Unit, None))
+    return Cat(*kinds, group[:GROUP_BITS])
 
 
 class Fetch(wiring.Component):
     """Reads a program of `count` instructions from `program` on, from the cycle after reset; both must be there in the cycle before.
 
     A burst of `config.fetch_instructions` is asked for in the cycle after there is room for it. An instruction whose last byte arrives in
-    cycle t is on `instruction` in t+1, one a cycle. `index` is its place in the program, `exhausted` that all `count` have left;
-    instructions beyond are never shown. `kind` is its `kind_of`. `busy`: beats are being asked for or on their way.
+    cycle t is on `instruction` in t+1, one a cycle, as `shown` cuts it. `kind` and `group` are its `route_of`, there at the start of a
+    cycle. `index` is its place in the program, `exhausted` that all `count` have left; instructions beyond are
+    never shown. `busy`: beats are being asked for or on their way.
     """
 
     def __init__(self, config: Config):
@@ -32,8 +39,9 @@ class Fetch(wiring.Component):
             "count": In(32),
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(response_layout(config), always_ready=True)),
-            "instruction": Out(stream.Signature(INSTRUCTION_BITS)),
+            "instruction": Out(stream.Signature(SHOWN_BITS)),
             "kind": Out(KINDS),
+            "group": Out(GROUP_BITS),
             "index": Out(32),
             "exhausted": Out(1),
             "busy": Out(1),
@@ -47,23 +55,27 @@ class Fetch(wiring.Component):
         m.d.comb += popped.eq(self.instruction.valid & self.instruction.ready)
 
         # Requests
-        allocated, space = Signal(32), Signal(range(depth + 1), init=depth)
-        address, left, decide = Signal(32), Signal(range(config.fetch_beats + 1)), Signal()
+        bursts, space = Signal(32 - exact_log2(burst)), Signal(range(depth + 1), init=depth)
+        address, left, decide = Signal(32 - exact_log2(beat)), Signal(range(config.fetch_beats + 1)), Signal()
+        last = Signal()
+        more = Signal(reset_less=True)      # known in the first cycle after reset
+        m.d.sync += more.eq(bursts << exact_log2(burst) < self.count)
         m.d.comb += [
-            decide.eq((left == 0) & (allocated < self.count) & (space >= burst)),
-            self.request.valid.eq(left != 0),
+            decide.eq(~self.request.valid & more & (space >= burst)),
             self.request.p.tag.eq(Tag.FETCH),
-            self.request.p.address.eq(address),
+            self.request.p.address.eq(address << exact_log2(beat)),
             self.request.p.beats.eq(left),
-            self.request.p.last.eq(left == 1),
+            self.request.p.last.eq(last),
         ]
-        m.d.sync += space.eq(space - Mux(decide, burst, 0) + popped)
+        # The next decision is two cycles away at least, so that the room may be taken a cycle late. `popped` comes late as well.
+        decided = Signal()
+        m.d.sync += [decided.eq(decide), space.eq(Mux(popped, space + Mux(decided, 1 - burst, 1), space - Mux(decided, burst, 0)))]
         with m.If(decide):
-            m.d.sync += [left.eq(config.fetch_beats), allocated.eq(allocated + burst)]
-            with m.If(allocated == 0):
-                m.d.sync += address.eq(self.program)
+            m.d.sync += [self.request.valid.eq(1), left.eq(config.fetch_beats), last.eq(config.fetch_beats == 1), bursts.eq(bursts + 1)]
+            with m.If(bursts == 0):
+                m.d.sync += address.eq(self.program >> exact_log2(beat))
         with m.If(self.request.valid & self.request.ready):
-            m.d.sync += [left.eq(left - 1), address.eq(address + beat)]
+            m.d.sync += [self.request.valid.eq(~last), left.eq(left - 1), last.eq(left == 2), address.eq(address + 1)]
         awaited = Signal(range((depth // burst + 1) * config.fetch_beats + 1))
         arrived = Signal()
         m.d.comb += [
@@ -83,43 +95,31 @@ class Fetch(wiring.Component):
             with m.If(arrived):
                 m.d.sync += [number.eq(number + 1), earlier.eq(row >> 8 * beat)]    # beats is a power of two: the number wraps
 
-        # The present row, and a memory for those behind it. Its read port shows the next row a cycle after it is written or asked for.
-        rows = max(2, depth // wide)
-        m.submodules.memory = memory = Memory(shape=wide * INSTRUCTION_BITS, depth=rows, init=[])
-        write = memory.write_port()
-        read = memory.read_port(transparent_for=(write,))
-        head, full, stored = Signal(wide * INSTRUCTION_BITS), Signal(), Signal(range(rows + 1))
-        kinds = Signal(wide * KINDS)                                        # known with the row, as every dispatch begins with them
-        first, second = Signal(range(rows)), Signal(range(rows), init=1)    # of the rows in memory
+        # What every dispatch begins with is in registers. There is always room.
+        instructions = [row.word_select(i, INSTRUCTION_BITS) for i in range(wide)]
+        m.submodules.rows = rows = Queue(
+            shape=data.StructLayout({"routes": data.ArrayLayout(ROUTE, wide), "bits": wide * SHOWN_BITS}), depth=max(2, depth // wide),
+            registered=wide * ROUTE.size)
         place = Signal(range(max(2, wide)))
-        free, unload, keep = Signal(), Signal(), Signal()
         m.d.comb += [
-            free.eq(~full | (popped & (place == wide - 1))),
-            unload.eq(free & (stored != 0)),
-            keep.eq(complete & ~(free & (stored == 0))),
-            write.en.eq(complete),      # also when it is not kept: the place is free
-            write.data.eq(row),
-            read.addr.eq(Mux(unload, second, first)),
+            rows.push.eq(complete),
+            rows.entry.routes.eq(Cat(route_of(bits) for bits in instructions)),
+            rows.entry.bits.eq(Cat(shown(bits) for bits in instructions)),
+            rows.head.ready.eq(popped & (place == wide - 1)),
         ]
-        with m.If(unload):
-            m.d.sync += [first.eq(second), second.eq(second + 1)]
-        m.d.sync += [write.addr.eq(write.addr + keep), stored.eq(stored + keep - unload)]
-        with m.If(free):
-            m.d.sync += [full.eq(unload | complete), head.eq(Mux(stored != 0, read.data, row))]
-            m.d.sync += kinds.eq(Mux(stored != 0, *(
-                Cat(kind_of(bits.word_select(i, INSTRUCTION_BITS)) for i in range(wide)) for bits in (read.data, row))))
 
-        # A register, as every dispatch waits for it; not reset, so that it knows an empty program in the first cycle after reset.
-        over = Signal(reset_less=True)
-        m.d.sync += over.eq(Mux(popped, self.index + 1 == self.count, self.index == self.count))
+        # Registers, as every dispatch waits for them. One is not reset, so that it knows an empty program in the first cycle after reset.
+        over, next_over, following = Signal(reset_less=True), Signal(), Signal(32, init=1)
+        m.d.comb += next_over.eq(Mux(popped, following == self.count, self.index == self.count))
+        m.d.sync += [over.eq(next_over), self.instruction.valid.eq(rows.next_valid & ~next_over)]
         m.d.comb += [
             self.exhausted.eq(over),
-            self.instruction.valid.eq(full & ~self.exhausted),
-            self.instruction.payload.eq(head.word_select(place, INSTRUCTION_BITS)),
-            self.kind.eq(kinds.word_select(place, KINDS)),
+            self.instruction.payload.eq(rows.head.p.bits.word_select(place, SHOWN_BITS)),
+            self.kind.eq(rows.head.p.routes[place].kind),
+            self.group.eq(rows.head.p.routes[place].group),
         ]
         with m.If(popped):
-            m.d.sync += self.index.eq(self.index + 1)
+            m.d.sync += [self.index.eq(following), following.eq(following + 1)]
             if wide > 1:
                 m.d.sync += place.eq(place + 1)
         return m

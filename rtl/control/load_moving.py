@@ -75,10 +75,12 @@ class LoadMoving(wiring.Component):
         with m.If(fresh):
             m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(head_streamed)]
             m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~is_conv & (load.waves != 1))]
-            with m.If(self.instruction.valid & is_conv):
-                m.d.sync += conv.eq(head(self.instruction, "SetConv"))
         with m.Elif(follow):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
+
+        new_conv, set_conv = head(self.instruction, "SetConv"), fresh & self.instruction.valid & is_conv
+        with m.If(set_conv):
+            m.d.sync += conv.eq(new_conv)
 
         # Issue cycles.
         with m.If(fresh | again):
@@ -103,20 +105,21 @@ class LoadMoving(wiring.Component):
         m.submodules.waves = wave = WaveWalk()
         m.submodules.pixels = pixels = PixelCheck(config)
         m.submodules.delivery = delivery = Delivery(config, depth=self._depth)
-        for part in (walk, wave):
-            m.d.comb += [part.conv.eq(head(self.instruction, "SetConv")), part.set.eq(fresh & self.instruction.valid & is_conv)]
-            m.d.comb += [part.load.eq(load), part.start.eq(fresh)]
         m.d.comb += [
-            walk.again.eq(again), walk.step.eq(1), wave.advance.eq(follow),
-            pixels.conv.eq(conv), pixels.active.eq(current.im2col), pixels.kernel_x.eq(wave.kernel_x), pixels.kernel_y.eq(wave.kernel_y),
-            walk.rows.eq(Mux(left[3:].any(), 4, left[:3] - (1 << current.rate))),
+            walk.conv.eq(conv), walk.load.eq(load), walk.start.eq(fresh), walk.again.eq(again), walk.step.eq(1),
+            walk.new_conv.eq(new_conv), walk.set.eq(set_conv), walk.base.eq(wave.following),
+            walk.rows.eq(Cat(left[:2], left[2:].any())),
+            wave.conv.eq(conv), wave.new_conv.eq(new_conv), wave.set.eq(set_conv), wave.load.eq(load),
+            wave.start.eq(fresh), wave.advance.eq(follow),
+            pixels.conv.eq(conv), pixels.load.eq(current), pixels.kernel_x.eq(wave.kernel_x), pixels.kernel_y.eq(wave.kernel_y),
+            pixels.first.eq(first), pixels.turned.eq(walk.turned), pixels.turns.eq(walk.turns), pixels.bottom.eq(walk.bottom),
+            pixels.columns.eq(walk.columns),
             self.read.enable.eq(reading), self.read.slice.eq(current.slice),
         ]
         for core in range(config.cores):
             m.d.comb += [
-                self.read.addresses[core].eq(walk.addresses[core] + wave.kernel + wave.channel),
-                pixels.x[core].eq(walk.x[core]),
-                pixels.y[core].eq(walk.y[core]),
+                self.read.addresses[core].eq(walk.addresses[core]),
+                pixels.places[core].eq(walk.places[core]),
                 delivery.data[core].eq(self.read.data[core]),
             ]
 

@@ -67,15 +67,14 @@ class LoadStationary(wiring.Component):
                 m.d.sync += issuing.eq(0)
 
         # Tiles lie one behind the other in the slice and in the ring: both addresses just run on.
-        stride = Signal(3)
+        stride, place = Signal(3), Signal(ADDRESS_BITS, reset_less=True)
         m.d.comb += stride.eq(words_a_row(current.mode) if flex else 1)
+        with m.If(issuing):
+            m.d.sync += place.eq(place + stride)
+        with m.If(start):
+            m.d.sync += place.eq(load.address)
         for core, address in enumerate(self.read.addresses):
-            lane = Signal(ADDRESS_BITS, name=f"lane{core}", reset_less=True)
-            with m.If(start):
-                m.d.sync += lane.eq(load.address + (word_of(load.mode, core) if flex else 0))
-            with m.Elif(issuing):
-                m.d.sync += lane.eq(lane + stride)
-            m.d.comb += address.eq(lane)
+            m.d.comb += address.eq(place + (word_of(current.mode, core) if flex else 0))
         target = Signal(range(self._depth))
         with m.If(issuing):
             m.d.sync += target.eq(target + 1)

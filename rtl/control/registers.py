@@ -1,20 +1,19 @@
 """The register file: what a host writes to start a program and reads when it is done."""
 
-from amaranth.hdl import Cat, Module, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from gen.config import Config
 from gen.isa import VERSION, Cause
-from gen.registers import GLOBAL, IDENTITY, registers
+from gen.registers import GROUP_BASE, IDENTITY, registers
+from rtl.control.counters import GROUP_SLOTS, SHARED_FROM, SPAN, scan_cycles, sums
 
 ADDRESS_BITS = 12
-CONTROL = [name for name, _, _ in GLOBAL[:8]]      # the registers before the counters
-
-
-def counter_names(config: Config) -> list[str]:
-    """The counters, in the order of their registers."""
-    return [item.name for item in registers(config.array.groups) if item.name not in CONTROL]
 
 
 class RegisterBus(wiring.Signature):
@@ -27,7 +26,8 @@ class RegisterBus(wiring.Signature):
 class RegisterFile(wiring.Component):
     """The registers of `gen.registers`. Unknown addresses read zero; writes while `busy`, and to registers that are only read, are ignored.
 
-    A one written to bit 0 of `control` raises `start` in the same cycle. `program` and `count` keep their values over starts.
+    A one written to bit 0 of `control` raises `start` in the same cycle. `program` and `count` keep their values over starts. `slot` is
+    where `Counters` is to look for the counter at the present address, `sum` what it finds there in the same cycle: while `busy`, anything.
     """
 
     def __init__(self, config: Config):
@@ -41,7 +41,9 @@ class RegisterFile(wiring.Component):
             "done": In(1),
             "cause": In(Cause),
             "error_index": In(32),
-            "counters": In(32).array(len(counter_names(config))),
+            "slot": Out(ceil_log2(scan_cycles(config))),
+            "sum": In(32),
+            "span": In(32),
         })
 
     def elaborate(self, platform):
@@ -56,13 +58,16 @@ class RegisterFile(wiring.Component):
             "error_index": self.error_index,
             "program": self.program,
             "count": self.count,
-        } | dict(zip(counter_names(self.config), self.counters))
-        word, read = self.bus.address[2:], Signal(32)
-        with m.Switch(word):
-            for name, value in values.items():
-                with m.Case(offsets[name] >> 2):
-                    m.d.comb += read.eq(value)
-        m.d.sync += self.bus.read_data.eq(read)
+            SPAN: self.span,
+        }
+        word = self.bus.address[2:]
+        chosen = [Mux(word == offsets[name] >> 2, value, 0) for name, value in values.items()]
+        chosen.append(Mux(Cat(word == offsets[name] >> 2 for name in sums(self.config)).any(), self.sum, 0))
+        m.d.sync += self.bus.read_data.eq(reduce(or_, chosen))
+        # The groups' registers lie in their own order in the slots, those of the whole machine above them in the first group's.
+        of_group = word >= GROUP_BASE >> 2
+        within = word[:ceil_log2(GROUP_SLOTS)]
+        m.d.comb += self.slot.eq(Mux(of_group, word - (GROUP_BASE >> 2), SHARED_FROM + within))
         with m.If(self.bus.write_enable & ~self.busy), m.Switch(word):
             with m.Case(offsets["control"] >> 2):
                 m.d.comb += self.start.eq(self.bus.write_data[0])

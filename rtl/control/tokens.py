@@ -1,6 +1,6 @@
 """The tokens of a group: sixteen counting semaphores that order the units."""
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,48 +13,55 @@ LIMIT = 255     # largest value of a counter
 class Tokens(wiring.Component):
     """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
 
-    `ready` of a port is combinational in its `wait`. A take or signal in cycle t is seen from t+1 on; only the signals of the ports in
-    `early`, whose units know of their end a cycle late, are seen in t already. Any number of takes and signals may meet. `error` is high
-    when a counter is below 0 (in the cycle after two units took the last token at once) or above 255 (at most two cycles after one signal
-    too many); the counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts`, for looking on,
-    take a cycle longer to include a signal.
+    `ready` of a port is combinational in its `wait`. A signal in cycle t is seen from t+1 on. A token that is taken in t rests: it is not
+    seen in t+1 and t+2, and in t+3 as far as something is left of it. Any number of takes and signals may meet. `error` is high in t+3 when
+    a counter passes its limits by what is taken and signalled in t: below 0, as several units took the last token at once, or above 255.
+    The counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts`, for looking on, are three
+    cycles behind.
     """
 
-    def __init__(self, *, ports: int = len(Unit), early: tuple[int, ...] = (Unit.DMA_OUT,)):
-        self.ports, self.early = ports, early
+    def __init__(self, *, ports: int = len(Unit)):
+        self.ports = ports
         # A counter has room for the one step beyond the limits that stops the machine.
         self.shape = signed((LIMIT + ports).bit_length() + 1)
         super().__init__({"units": In(TokenPort()).array(ports), "error": Out(1), "counts": Out(self.shape).array(TOKEN_BITS)})
 
     def elaborate(self, platform):
         m = Module()
-        # Signals wait in a register for a cycle, in which they are seen already: units assert them late in a cycle, and then they need not
-        # get through an adder as well. For the same reason what `positive` will be is worked out for every number of takes.
-        positive, recent, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS), Signal(TOKEN_BITS)
-        late = [unit for port, unit in enumerate(self.units) if port not in self.early]
-        early = [unit for port, unit in enumerate(self.units) if port in self.early]
+        # Decisions end late in a cycle and signals come late, and counting takes its time. What is taken and signalled goes through two
+        # registers before it reaches the counter. Until then a signal is seen by itself, and a token that is taken rests.
+        there, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        takes, signals = [], []
+        for port, unit in enumerate(self.units):
+            taken = Signal(TOKEN_BITS, name=f"taken_{port}", reset_less=True)       # no unit takes anything while it is reset
+            signalled = Signal(TOKEN_BITS, name=f"signalled_{port}")
+            m.d.sync += [taken.eq(Mux(unit.take, unit.wait, 0)), signalled.eq(unit.signal)]
+            takes.append(taken)
+            signals.append(signalled)
         for token, count in enumerate(self.counts):
-            raised = Signal(self.shape, name=f"raised_{token}")
-            arriving, arrived, taken = (Signal(range(self.ports + 1), name=f"{name}_{token}") for name in ("arriving", "arrived", "taken"))
-            m.d.comb += [
-                arriving.eq(sum((unit.signal[token] for unit in late), start=0)),
-                raised.eq(count + arrived + sum((unit.signal[token] for unit in early), start=0)),
-                taken.eq(sum((unit.take & unit.wait[token] for unit in self.units), start=0)),
-                wrong[token].eq(count[LIMIT.bit_length():].any()),
-            ]
+            total = Signal(self.shape, name=f"total_{token}")
+            change = Signal(signed(self.ports.bit_length() + 1), name=f"change_{token}")
+            arrived, rests = Signal(name=f"arrived_{token}"), Signal(name=f"rests_{token}")     # signalled, taken in the cycle before
+            arriving = Cat(unit.signal[token] for unit in self.units).any()
+            resting = Cat(unit.take & unit.wait[token] for unit in self.units).any()
+            m.d.comb += total.eq(count + change)
             m.d.sync += [
+                change.eq(ones([signal[token] for signal in signals]) - ones([take[token] for take in takes])),
+                count.eq(total),
+                wrong[token].eq(total[LIMIT.bit_length():].any()),
                 arrived.eq(arriving),
-                recent[token].eq(arriving != 0),
-                count.eq(raised - taken),
-                positive[token].eq(Cat(raised != takes for takes in range(self.ports + 1)).bit_select(taken, 1)),
+                rests.eq(resting),
+                there[token].eq(((total != 0) | arrived | arriving) & ~(rests | resting)),
             ]
-        seen = positive | recent
-        for unit in early:
-            seen = seen | unit.signal
         for unit in self.units:
-            m.d.comb += unit.ready.eq((seen | ~unit.wait).all())
+            m.d.comb += unit.ready.eq((there | ~unit.wait).all())
         m.d.comb += self.error.eq(wrong.any())
         return m
+
+
+def ones(bits: list):
+    """How many bits are set, as a tree of adders."""
+    return bits[0] if len(bits) == 1 else ones(bits[:len(bits) // 2]) + ones(bits[len(bits) // 2:])
 
 
 def route(m: Module, *, unit, groups: list) -> None:

@@ -1,8 +1,10 @@
 """The watchdog: tells a deadlock, which is instructions waiting for tokens or credits that no unit will give."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 PATIENCE = 64       # cycles without activity
 
@@ -10,17 +12,19 @@ PATIENCE = 64       # cycles without activity
 class Watchdog(wiring.Component):
     """Raises `expired` in the 64th cycle in a row in which nothing was `active` while some unit was `waiting`.
 
-    Both are registered first. `index` is that of the first waiting unit, in the order of the ports; nothing changes while all stand still.
+    Both are registered first. `unit` and `slot` are the first waiting unit, in the order of the ports, and the slot it names, a cycle
+    later; nothing changes while all stand still.
     """
 
-    def __init__(self, *, units: int):
+    def __init__(self, *, units: int, slot_bits: int):
         self.units = units
         super().__init__({
             "active": In(1),
             "waiting": In(units),
-            "indices": In(32).array(units),
+            "slots": In(slot_bits).array(units),
             "expired": Out(1),
-            "index": Out(32),
+            "unit": Out(range(units)),
+            "slot": Out(slot_bits),
         })
 
     def elaborate(self, platform):
@@ -32,5 +36,39 @@ class Watchdog(wiring.Component):
         m.d.comb += self.expired.eq(still & (cycles == PATIENCE - 2))   # one cycle is in `still`, and this one is like those before
         for unit in reversed(range(self.units)):
             with m.If(self.waiting[unit]):
-                m.d.sync += self.index.eq(self.indices[unit])
+                m.d.sync += [self.unit.eq(unit), self.slot.eq(self.slots[unit])]
+        return m
+
+
+class Journal(wiring.Component):
+    """Where in the program the instructions are that the queues hold.
+
+    `note` writes the index `written` of the instruction that unit `number` gets into its slot `slot`. Two cycles later it can be read:
+    `index` is that of the instruction in `read_slot` of unit `read_number`, two cycles after these.
+    """
+
+    def __init__(self, *, units: int, slot_bits: int):
+        self.units, self.slot_bits = units, slot_bits
+        super().__init__({
+            "note": In(1),
+            "number": In(range(units)),
+            "slot": In(slot_bits),
+            "written": In(32),
+            "read_number": In(range(units)),
+            "read_slot": In(slot_bits),
+            "index": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        attributes: dict = {"ram_style": "block", "no_rw_check": 1}         # read only when all stand still
+        m.submodules.memory = memory = Memory(shape=32, depth=1 << self.slot_bits + ceil_log2(self.units), init=[], attrs=attributes)
+        write, read = memory.write_port(), memory.read_port()
+        m.d.sync += [
+            write.en.eq(self.note),
+            write.addr.eq(Cat(self.slot, self.number)),
+            write.data.eq(self.written),
+        ]
+        m.d.comb += read.addr.eq(Cat(self.read_slot, self.read_number))
+        m.d.sync += self.index.eq(read.data)
         return m

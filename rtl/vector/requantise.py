@@ -4,24 +4,28 @@ from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.arith.multiplexer import select
 from rtl.arith.product import BLOCK_BITS, Product
 
-LOW_BITS = 17       # operands of 17 bits unsigned or 18 signed fit one DSP multiplier (18 x 18, signed)
-KEPT_BITS = 19      # after the coarse shift: guard, up to 7 bits of fine shift, 11 bits of integer
+HALF = 16           # operands are split in halves: products of 18 bits at most, signed
+MIDDLE_BITS = 33    # of the two products across the halves, together
+FINE_BITS = 3       # of a shift, behind the shift by bytes
+INTEGER_BITS = 10   # with any zero point (9 bits, signed), 511 and more saturates, -512 and less too
 
 
 class Requantiser(wiring.Component):
     """result = saturate(round_half_even((sum + bias) * multiplier) + zero_point); with `relu` at least the zero point before saturation.
 
     sum + bias is modulo 2^32. The product with the multiplier (fp32 bits) is exact and rounded once. Latency: `total` (sum + bias as an
-    int32 output holds it, clipped at zero with `relu`) 1 cycle, `result` 10 cycles (`LATENCY`); one operand a cycle, no back-pressure.
+    int32 output holds it, clipped at zero with `relu`) 2 cycles, `result` 10 cycles (`LATENCY`); one operand a cycle, no back-pressure.
     `zero_point`, `is_signed` and `relu` must stay constant while operands are under way; that is not enforced. A multiplier must be
     positive, normal and finite; that is not enforced either: its sign is ignored, exponent 0 gives 0 and exponent 255 saturates.
 
-    Two 18 x 18 multipliers take the low 17 bits of the mantissa, adders the seven high ones, so that a lane needs two DSP blocks, not four.
+    Three multipliers a lane: with operands a 2^16 + b and c 2^16 + d, ad + bc is (a + b)(c + d) - ac - bd (Karatsuba).
     """
 
     LATENCY = 10
+    TOTAL_LATENCY = 2
 
     def __init__(self):
         super().__init__({
@@ -46,62 +50,69 @@ class Requantiser(wiring.Component):
                 value = stage
             return value
 
-        # 1: the biased sum. The multiplier is mantissa * 2^-shift with 24 bits of mantissa.
+        # 1: the biased sum. The multiplier is mantissa * 2^-distance with 24 bits of mantissa.
         total = register((self.sum + self.bias)[:32].as_signed(), "biased")
-        low = register(self.multiplier[:LOW_BITS], "mantissa_low")
-        high = register(self.multiplier[LOW_BITS:23], "mantissa_high")
+        mantissa = Cat(register(self.multiplier[:23], "mantissa"), C(1, 1))
         distance = register(150 - self.multiplier[23:31], "distance")
-        m.d.comb += self.total.eq(Mux(self.relu & (total < 0), 0, total))
+        with m.If(self.relu & (total < 0)):
+            m.d.sync += self.total.eq(0)
+        with m.Else():
+            m.d.sync += self.total.eq(total)
 
-        # 2, 3: the low part of the mantissa in multipliers
-        m.submodules.product_low = product_low = Product(width=BLOCK_BITS)
-        m.submodules.product_high = product_high = Product(width=BLOCK_BITS)
-        m.d.comb += [
-            product_low.a.eq(total[:LOW_BITS]),
-            product_high.a.eq(total[LOW_BITS:].as_signed()),
-            product_low.b.eq(low),
-            product_high.b.eq(low),
-        ]
+        # 2, 3: products of halves
+        halves = (total[HALF:].as_signed(), total[:HALF]), (mantissa[HALF:], mantissa[:HALF])
+        high = self._product(m, "high_product", *(upper for upper, _ in halves))
+        low = self._product(m, "low_product", *(lower for _, lower in halves))
+        both = self._product(m, "both_product", *(upper + lower for upper, lower in halves))
 
-        # 2: the high part, rows in pairs. Shifts of 56 and more all give 0 (|product| < 2^55); without a shift, or with one to the left,
-        # everything but zero saturates, for the mantissa's leading one alone is 2^23.
-        far = register(distance[6:8].any() | distance[3:6].all(), "far")
-        left, near = register(distance < 0, "left"), register(distance[:6], "near")
+        # 2: shifts of 56 and more all give 0 (|product| < 2^55); without a shift, or with one to the left, everything but zero saturates,
+        # for the mantissa's leading one alone is 2^23.
+        far = distance[6:8].any() | distance[3:6].all()
+        shift = register(Mux(distance < 0, 0, Mux(far, 56, distance[:6])), "shift", 5)
 
-        def row(bit: int):
-            return Mux(high[bit], total, C(0, signed(32)))
+        # 4, 5, 6: the exact product
+        without_low = register((both - low)[:MIDDLE_BITS], "without_low")
+        middle = register((without_low - register(high, "high"))[:MIDDLE_BITS].as_signed(), "middle")
+        bottom, top = register(low[:2 * HALF], "bottom", 2), register(high, "top", 2)
+        upper = Cat(bottom[HALF:], top).as_signed() + middle
+        product = register(Cat(bottom[:HALF], upper)[:56].as_signed(), "product")
 
-        pairs = [register(row(bit) + (row(bit + 1) << 1), f"pair_{bit}") for bit in (0, 2, 4)]
-        leading = register(total, "leading")
+        # 7: coarse shift, by bytes; one more bit below the product is the guard bit. What is cut off is zero, and all sign, or it counts.
+        guarded, negative = Cat(C(0, 1), product), product[-1]
+        kept_bits = 1 + INTEGER_BITS + 7
+        choices = [guarded[8 * i:8 * i + kept_bits] for i in range(8)]
+        choices = [Cat(bits, negative.replicate(kept_bits - len(bits))) for bits in choices]
+        coarse = register(select(m, platform, "bytes", choices, shift[FINE_BITS:]), "coarse")
+        lost = register(Cat((shift[FINE_BITS:] > i) & guarded[8 * i:8 * i + 8].any() for i in range(7)).any(), "lost")
+        above = [guarded[start:start + 8] for start in range(kept_bits, len(guarded), 8)]
+        counts = Cat(Mux(negative, ~bits.all(), bits.any()) & (shift[FINE_BITS:] <= i) for i, bits in enumerate(above))
+        outside = register(counts.any(), "outside")
+        fine, sign = register(shift[:FINE_BITS], "fine"), register(negative, "sign")
 
-        # 3, 4, 5: the exact product
-        rows_low, rows_high = register(pairs[0] + (pairs[1] << 2), "rows_low"), register(pairs[2] + (leading << 2), "rows_high")
-        part = register(product_low.product + (product_high.product << LOW_BITS), "part")
-        rows = register(rows_low + (rows_high << 4), "rows")
-        product = register((part + (rows << LOW_BITS))[:56].as_signed(), "product")
-        shift = register(Mux(left, 0, Mux(far, 56, near)), "shift", 3)
+        # 8: fine shift
+        kept = register(select(m, platform, "bits", [coarse[i:i + 1 + INTEGER_BITS] for i in range(8)], fine), "kept")
+        sticky = register(lost | Cat((fine > i) & coarse[i] for i in range(7)).any(), "sticky")
+        far_out = register(outside | Cat((fine <= i) & (bit ^ sign) for i, bit in enumerate(coarse[INTEGER_BITS:])).any(), "far_out")
+        below_zero = register(sign, "below_zero")
 
-        # 6: coarse shift, by bytes; one more bit below the product is the guard bit
-        guarded = Cat(C(0, 1), product).as_signed()
-        coarse = register((guarded >> Cat(C(0, 3), shift[3:])).as_signed(), "coarse")
-        lost = register(Cat((shift[3:] > i) & guarded[8 * i:8 * i + 8].any() for i in range(7)), "lost")
-        fine = register(shift[:3], "fine")
-
-        # 7: fine shift
-        kept = register((coarse[:KEPT_BITS].as_signed() >> fine).as_signed(), "kept")
-        sticky = register(lost.any() | Cat((fine > i) & coarse[i] for i in range(7)).any(), "sticky")
-        beyond = coarse[KEPT_BITS - 1:]
-        outside, negative = register(beyond.any() & ~beyond.all(), "outside"), register(coarse[-1], "negative")
-
-        # 8: rounding. What is outside saturates whatever the zero point.
+        # 9: rounding. What is outside saturates whatever the zero point.
         integer = kept[1:].as_signed()
-        limit = 1 << (len(integer) - 1)
+        limit = 1 << (INTEGER_BITS - 1)
         up = kept[0] & (sticky | integer[0])
-        rounded = register(Mux(outside, Mux(negative, -limit, limit - 1), integer + up).as_signed(), "rounded")
+        rounded = Signal(signed(INTEGER_BITS + 1), reset_less=True)
+        m.d.sync += rounded.eq(Mux(far_out, Mux(below_zero, -limit, limit - 1), integer + up))
+        with m.If(self.relu & below_zero):
+            m.d.sync += rounded.eq(0)
 
-        # 9: zero point, 10: saturation
-        shifted = register(Mux(self.relu & (rounded < 0), 0, rounded) + self.zero_point, "shifted")
-        above = (shifted >= 0) & (shifted[8:].any() | (self.is_signed & shifted[7]))
-        below = (shifted < 0) & ~(self.is_signed & shifted[7:].all())
-        m.d.sync += self.result.eq(Mux(above, Cat(C(0x7F, 7), ~self.is_signed), Mux(below, Cat(C(0, 7), self.is_signed), shifted[:8])))
+        # 10: zero point and saturation
+        shifted = rounded + self.zero_point
+        over = (shifted >= 0) & (shifted[8:].any() | (self.is_signed & shifted[7]))
+        under = (shifted < 0) & ~(self.is_signed & shifted[7:].all())
+        m.d.sync += self.result.eq(Mux(over, Cat(C(0x7F, 7), ~self.is_signed), Mux(under, Cat(C(0, 7), self.is_signed), shifted[:8])))
         return m
+
+    def _product(self, m: Module, name: str, a, b):
+        """a * b, two cycles later."""
+        m.submodules[name] = block = Product(width=BLOCK_BITS)
+        m.d.comb += [block.a.eq(a), block.b.eq(b)]
+        return block.product

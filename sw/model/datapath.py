@@ -85,11 +85,11 @@ class Datapath:
             return v["address"] + wave * v["wave_stride"] + row, np.ones(rows, bool)
         assert self.conv is not None
         c = self.conv.values
-        channel, position = (v["start_wave"] + wave) % c["channel_waves"], (v["start_wave"] + wave) // c["channel_waves"]
-        kernel_x = (v["start_kernel_x"] + position) % c["kernel_width"]
-        kernel_y = v["start_kernel_y"] + (v["start_kernel_x"] + position) // c["kernel_width"]
-        # `address` is that of channel wave 0 at kernel position (0, 0), whichever the first wave is.
-        base = v["address"] + channel * v["wave_stride"] + kernel_x * c["kernel_x_step"] + kernel_y * c["kernel_y_step"]
+        position = (v["start_wave"] + wave) // c["channel_waves"]
+        ends, kernel_x = divmod(v["start_kernel_x"] + position, c["kernel_width"])      # of kernel rows
+        kernel_y = v["start_kernel_y"] + ends
+        # The wave's place: steps to the next channel wave, to the next kernel column, to the next kernel row, counted from the first's.
+        base = v["address"] + (wave - position) * v["wave_stride"] + (position - ends) * c["kernel_x_step"] + ends * c["kernel_y_step"]
         # The pixel's place: steps right, steps to the next row, steps to the next image, counted from the first row's.
         pixel = v["start_y"] * c["out_width"] + v["start_x"] + row
         line, image = pixel // c["out_width"], pixel // (c["out_width"] * c["out_height"])

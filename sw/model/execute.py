@@ -95,7 +95,7 @@ class Execute(InOrder):
         now, mask, tokens = self.kernel.now, self.instruction.values["wait"], self.tokens(self.instruction)
         self.account(self.since, now, self.why)
         self.since = now
-        ready, allowed = tokens.ready(mask), self.covered + self.penalty
+        ready, allowed = tokens.ready(mask, self), self.covered + self.penalty
         if ready and now >= allowed:
             tokens.waiters.pop(self, None)
             tokens.watchers.pop(self, None)

@@ -5,7 +5,7 @@ program whose result depends on which of two units is faster may give something 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from sw.model.datapath import Datapath
 MEMORY_SPACE = 1 << 32
 
 
-def run(config: Config, instructions: Sequence[Instruction], memory: np.ndarray) -> np.ndarray:
-    """Run a program on a copy of `memory` (flat uint8) and return it.
+def run(config: Config, instructions: Sequence[Instruction], memory: np.ndarray,
+        datapath: Callable[[Config], Datapath] = Datapath) -> np.ndarray:
+    """Run a program on a copy of `memory` (flat uint8) and return it. `datapath` makes the buffers of each group.
 
     Raises ModelError where the machine would stop (but does not look for TOKEN and PORT), ValueError for a DMA outside the memory or not
     on a beat. Addresses in a slice wrap.
     """
-    return _Simulator(config, instructions, np.array(memory, np.uint8).reshape(-1)).run()
+    return _Simulator(config, instructions, np.array(memory, np.uint8).reshape(-1), datapath).run()
 
 
 class _Started:
@@ -38,10 +39,10 @@ class _Started:
 class _Simulator:
     """Queues, tokens and credits around the data paths of the groups."""
 
-    def __init__(self, config: Config, instructions: Sequence[Instruction], memory: np.ndarray):
+    def __init__(self, config: Config, instructions: Sequence[Instruction], memory: np.ndarray, datapath: Callable[[Config], Datapath]):
         self.config, self.instructions, self.memory = config, instructions, memory
         groups = range(config.array.groups)
-        self.paths = [Datapath(config) for _ in groups]
+        self.paths = [datapath(config) for _ in groups]
         self.tokens = [[0] * 16 for _ in groups]
         self.room_h, self.room_v = [config.moving_capacity for _ in groups], [config.stationary_capacity for _ in groups]
         self.ready_h, self.ready_v = [0 for _ in groups], [0 for _ in groups]

@@ -12,6 +12,7 @@ from sw.model.check import ModelError
 
 SIGNAL, DECIDE, GRANT, STOP = range(4)     # order of what happens in one cycle
 TOKEN_LIMIT = 255
+REST = 2            # cycles for which a token that was taken is not seen
 
 
 class Kernel:
@@ -39,13 +40,16 @@ class Kernel:
 
 
 class Tokens:
-    """The sixteen counters of a group. What is taken in a cycle still counts as visible for others that decide in it."""
+    """The sixteen counters of a group.
+
+    What is taken in a cycle still counts as visible for others that decide in it; in the next two cycles the token rests: nobody sees it.
+    """
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.count = [0] * 16
         self.taken = [0] * 16       # takes in cycle `taken_at`
-        self.taken_at = [-1] * 16
+        self.taken_at = [-REST - 1] * 16
         self.waiters: dict = {}     # unit -> its mask: tried again when one of these tokens arrives
         self.watchers: dict = {}    # unit -> its mask: tried again when somebody takes one of these tokens
         self._bits: dict[int, tuple[int, ...]] = {}
@@ -57,10 +61,15 @@ class Tokens:
             found = self._bits[mask] = tuple(bit for bit in range(16) if mask >> bit & 1)
         return found
 
-    def ready(self, mask: int) -> bool:
-        """Whether every token of the mask is visible in the present cycle."""
+    def ready(self, mask: int, unit) -> bool:
+        """Whether every token of the mask is visible in the present cycle. If not, `unit` tries again when they have rested."""
         now, count = self.kernel.now, self.count
-        return all(count[bit] > 0 or (self.taken_at[bit] == now and count[bit] + self.taken[bit] > 0) for bit in self.bits(mask))
+        bits = self.bits(mask)
+        rested = max((self.taken_at[bit] for bit in bits if self.taken_at[bit] < now), default=-REST) + REST
+        if rested >= now:
+            self.kernel.at(rested + 1, DECIDE, unit.attempt, unit.ticket)
+            return False
+        return all(count[bit] > 0 or (self.taken_at[bit] == now and count[bit] + self.taken[bit] > 0) for bit in bits)
 
     def take(self, mask: int, index: int):
         """Take one of each in the present cycle. Stops when another taker is as fast for the last one, unless one more is just arriving."""

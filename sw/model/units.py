@@ -64,7 +64,7 @@ class InOrder:
             return
         index, instruction, _ = self.queue[0]
         mask, tokens = instruction.values["wait"], self.tokens(instruction)
-        if not tokens.ready(mask):
+        if not tokens.ready(mask, self):
             tokens.waiters[self] = mask
             return
         tokens.waiters.pop(self, None)
@@ -107,7 +107,7 @@ class Store(InOrder):
     def decide(self, index: int, instruction: Instruction, time: int):
         config, values = self.machine.config, instruction.values
         if instruction.name == "LdScale":
-            issue, latency = 8 * values["blocks"], SCALE_LATENCY
+            issue, latency = 8 * values["blocks"] * (config.array.side // config.buffers.store_lanes), SCALE_LATENCY
         else:
             blocks = 2 if values["wide"] and config.column_pairs == 2 else 1
             issue, latency = values["rows"] * blocks * (config.array.side // config.buffers.store_lanes), STORE_LATENCY

@@ -67,7 +67,7 @@ class QueueSpec(wiring.Component):
 class TokensSpec(wiring.Component):
     """Conservation: a counter is what was signalled less what was taken, until an error says that it passed its limits.
 
-    The signals of the last port are seen at once; the counters include those of the others a cycle after they are seen.
+    A token is seen when something is left and it was not taken in the two cycles before.
     """
 
     def __init__(self, *, ports: int, make=Tokens):
@@ -76,26 +76,35 @@ class TokensSpec(wiring.Component):
 
     def elaborate(self, platform):
         m = observer()
-        m.submodules.tokens = tokens = self.make(ports=self.ports, early=(self.ports - 1,))
+        m.submodules.tokens = tokens = self.make(ports=self.ports)
         failed = Signal()
         for number, unit in enumerate(tokens.units):
             m.d.comb += [unit.wait.eq(self.wait[number]), unit.signal.eq(self.signal[number]), unit.take.eq(self.take[number])]
             m.d.comb += given(~unit.take | unit.ready)
-        positive, outside = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        there, outside = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
         for token in range(TOKEN_BITS):
-            number = Signal(signed(12), name=f"number_{token}")
-            signals = sum((signal[token] for signal in self.signal), start=0)
-            takes = sum((take & wait[token] for take, wait in zip(self.take, self.wait)), start=0)
-            recent = Signal(range(self.ports), name=f"recent_{token}")
-            count = Signal(signed(12), name=f"count_{token}")
-            m.d.sync += [number.eq(number + signals - takes), recent.eq(signals - self.signal[-1][token])]
-            m.d.comb += [count.eq(number - recent), positive[token].eq(number > 0), outside[token].eq((count < 0) | (count > LIMIT))]
+            # What is left in this cycle, and one and two cycles ago, which is what `counts` shows.
+            number, before, settled = (Signal(signed(12), name=f"{name}_{token}") for name in ("number", "before", "settled"))
+            signals, taken = Signal(range(self.ports + 1), name=f"signals_{token}"), Signal(range(self.ports + 1), name=f"taken_{token}")
+            rests = Signal(name=f"rests_{token}")
+            m.d.sync += [
+                signals.eq(sum((signal[token] for signal in self.signal), start=0)),
+                taken.eq(sum((take & wait[token] for take, wait in zip(self.take, self.wait)), start=0)),
+                rests.eq(taken != 0),
+                before.eq(number),
+                settled.eq(before),
+            ]
+            m.d.comb += [
+                number.eq(before + signals - taken),
+                there[token].eq((number > 0) & (taken == 0) & ~rests),
+                outside[token].eq((settled < 0) | (settled > LIMIT)),
+            ]
             with m.If(~failed):
-                m.d.comb += must(tokens.counts[token] == count)
+                m.d.comb += must(tokens.counts[token] == settled)
         with m.If(~failed):
             m.d.comb += must(tokens.error == outside.any())
             with m.If(~tokens.error):
-                m.d.comb += [must(unit.ready == (unit.wait & ~(positive | self.signal[-1]) == 0)) for unit in tokens.units]
+                m.d.comb += [must(unit.ready == (unit.wait & ~there == 0)) for unit in tokens.units]
         m.d.sync += failed.eq(failed | tokens.error)
         return m
 
@@ -132,11 +141,11 @@ class ArbiterSpec(wiring.Component):
         under_way, holder = Signal(), Signal(range(CLIENTS), init=CLIENTS - 1)
         with m.If(arbiter.port.valid):
             m.d.sync += [under_way.eq(~ended), holder.eq(arbiter.port.p.tag)]
-        m.d.comb += [must(arbiter.locked == under_way), must(holder < CLIENTS)]
+        m.d.comb += [must(arbiter.locked == under_way), must(holder < CLIENTS), must(arbiter.served == 1 << holder)]
         with m.If(under_way):
-            m.d.comb += [must(granted == Mux(self.valid.bit_select(holder, 1), 1 << holder, 0)), must(arbiter.owner == holder)]
-        with m.If(~self.valid.any() | ~self.enable):
-            m.d.comb += must(arbiter.owner == holder)
+            m.d.comb += [must(granted == Mux(self.valid.bit_select(holder, 1), 1 << holder, 0)), must(arbiter.grant == 1 << holder)]
+        with m.Elif(~self.valid.any() | ~self.enable):
+            m.d.comb += must(arbiter.grant == 0)
         # While a client waits without a break, at most two bursts of others end. `turns`: how many may still go first.
         for number in range(CLIENTS):
             passed, turns = Signal(range(4), name=f"passed_{number}"), Signal(range(4), name=f"turns_{number}")

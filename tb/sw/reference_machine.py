@@ -33,6 +33,7 @@ class Reference:
         self.n = defaultdict(int)           # counters
         groups = range(config.array.groups)
         self.token = {(g, b): 0 for g in groups for b in range(16)}
+        self.taken = dict.fromkeys(self.token, -3)  # cycle of the last take
         self.queue = {(Unit.DMA_IN, 0): [], (Unit.DMA_OUT, 0): []}
         for g in groups:
             for unit in (Unit.LOAD_H, Unit.LOAD_V, Unit.EXECUTE, Unit.STORE):
@@ -81,12 +82,13 @@ class Reference:
         self.end_of(self.t if cycle is None else cycle, update)
 
     def tokens_there(self, ins):
-        return all(self.token[ins.group, b] > 0 for b in range(16) if ins.wait >> b & 1)
+        return all(self.token[ins.group, b] > 0 and self.taken[ins.group, b] < self.t - 2 for b in range(16) if ins.wait >> b & 1)
 
     def take(self, ins):
         for b in range(16):
             if ins.wait >> b & 1:
                 self.add(self.token, (ins.group, b), -1)
+                self.put(self.taken, (ins.group, b), self.t)
 
     def start(self, unit, g, ins):
         self.add(self.unfinished, (unit, g), 1)
@@ -358,7 +360,7 @@ class Reference:
             done = self.t + n + STORE_LATENCY
             self.n[f"g{g}_stored_words"] += ins.rows * blocks * (4 if ins.output == 0 else 1)
         else:
-            n = 8 * ins.blocks
+            n = 8 * ins.blocks * (self.side // self.config.buffers.store_lanes)
             done = self.t + n + SCALE_LATENCY
         self.n[f"g{g}_busy_store"] += n
         self.finish(Unit.STORE, g, ins, done)

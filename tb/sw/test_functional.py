@@ -174,7 +174,7 @@ def test_convolution(unit, seed):
     origin = base + start + first // out * stride * size + first % out * stride
     conv = Instruction("SetConv", out_width=out, out_height=out, in_width=size, in_height=size, stride=stride, pad_x=pad, pad_y=pad,
                        x_step=stride, row_step=stride * size - (out - 1) * stride,
-                       image_step=size * size - (out - 1) * stride * (size + 1), kernel_x_step=1, kernel_y_step=size,
+                       image_step=size * size - (out - 1) * stride * (size + 1), kernel_x_step=1, kernel_y_step=size - kernel + 1,
                        channel_waves=1, kernel_width=kernel, kernel_height=kernel)
     memory = np.zeros(SIZE, np.uint8)
     memory[A_AT:A_AT + x.size] = x.reshape(-1)
@@ -193,7 +193,7 @@ def test_convolution(unit, seed):
         Instruction("LdLBUF_H", wait=FULL, **moving, **waves), Instruction("LdLBUF_V", wait=B_FULL, slice=1, signed=1, **waves),
         Instruction("ExecGEMM", rows=rows, **waves),
         # The last two of the nine kernel positions: a second instruction starts at kernel position (1, 2).
-        Instruction("LdLBUF_H", start_kernel_x=1, start_kernel_y=2, **moving, **rest),
+        Instruction("LdLBUF_H", start_kernel_x=1, start_kernel_y=2, **moving | rest | {"address": origin + 2 * size + 1}),
         Instruction("LdLBUF_V", slice=1, address=7 * side * blocks, signed=1, **rest),
         Instruction("ExecGEMM", rows=rows, accumulate=1, signal=WAVES, **rest),
         Instruction("StLBUF", wait=WAVES, signal=DONE, wide=int(mode.wide), rows=rows, slice=2, pitch=0 if blocks == 1 else 256),
@@ -225,10 +225,10 @@ def test_channel_waves():
     program = [
         Instruction("DmaIn", memory=0, slice=0, beats=x.size // beat, signal=1),
         Instruction("DmaIn", memory=B_AT, slice=1, beats=w.size // beat, signal=2),
-        Instruction("SetConv", out_width=rows, out_height=1, in_width=width, in_height=1, x_step=1, kernel_x_step=1, channel_waves=2,
-                    kernel_width=3),
+        Instruction("SetConv", out_width=rows, out_height=1, in_width=width, in_height=1, x_step=1, kernel_x_step=(1 - width) % 65536,
+                    channel_waves=2, kernel_width=3),
         Instruction("LdLBUF_H", wait=1, waves=3, **common), Instruction("LdLBUF_V", wait=2, slice=1, waves=6),
-        Instruction("LdLBUF_H", waves=3, start_kernel_x=1, start_wave=1, **common),
+        Instruction("LdLBUF_H", address=width + 1, waves=3, start_kernel_x=1, start_wave=1, **common),
         Instruction("ExecGEMM", waves=6, rows=rows, signal=4), Instruction("StLBUF", wait=4, signal=8, wide=1, rows=rows, slice=2),
         Instruction("DmaOut", wait=8, memory=C_AT, slice=2, beats=rows * 4 * side // beat), Instruction("End"),
     ]

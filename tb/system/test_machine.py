@@ -102,6 +102,7 @@ def test_implicit_im2col(organisation, stride, pad):
     at = {"a": 0, "b": moving.size, "c": moving.size + stationary.size}
     at["c"] += -at["c"] % beat
     blocks, waves = channels // side, kernel * kernel * (channels // depth)
+    back = (channels // depth - 1) * pitch * depth // side    # from the last channel wave of a kernel position to the first
     wide = int(mode.wide)
     column_blocks = 2 if wide and config.cores == 4 else 1
     result_words = rows * 4
@@ -112,7 +113,8 @@ def test_implicit_im2col(organisation, stride, pad):
         Instruction("SetConv", out_width=out_width, out_height=out_height, in_width=width, in_height=height, stride=stride,
                     pad_x=pad, pad_y=pad, x_step=stride, row_step=stride * width - stride * (out_width - 1),
                     image_step=height * width - stride * width * (out_height - 1) - stride * (out_width - 1),
-                    kernel_x_step=1, kernel_y_step=width, channel_waves=channels // depth, kernel_width=kernel, kernel_height=kernel),
+                    kernel_x_step=(1 - back) % 65536, kernel_y_step=(width - kernel + 1 - back) % 65536,
+                    channel_waves=channels // depth, kernel_width=kernel, kernel_height=kernel),
         Instruction("LdLBUF_V", wait=2, slice=1, mode=mode, waves=waves, signed=1),
         Instruction("LdLBUF_H", wait=1, slice=0, address=(-pad * width - pad) % 65536, mode=mode, rows=rows, waves=waves, pitch=pitch,
                     wave_stride=pitch * depth // side, zero_point=zero_point, signed=1, im2col=1),

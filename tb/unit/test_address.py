@@ -1,13 +1,17 @@
 """Row, wave and pixel walks of the moving operand against plain index arithmetic, at full field widths."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.sim import Simulator
 
 from gen.config import Unit
 from gen.isa import Mode
 from rtl.buffer.address import RowWalk, WaveWalk
 from rtl.buffer.pixels import PixelCheck
+from rtl.instruction import instruction_layout
 from tb.unit.loading import machine
 
 # Part of the rows that cores 0 .. 3 take, and modes with their largest rate.
@@ -28,10 +32,13 @@ def assign(ctx, view, **values):
 
 
 def geometry(rng, rate: int) -> dict:
-    """Random steps (any words, even senseless ones) and a size that rate allows, small ones and the largest."""
-    sizes = [1 << rate, (1 << rate) + 1, 7, 4095]
-    return {"out_width": rng.choice([size for size in sizes if size >= 1 << rate]), "out_height": rng.choice([1, 2, 5]),
-            "x_step": rng.integers(1 << 16), "row_step": rng.integers(1 << 16), "image_step": rng.integers(1 << 16)}
+    """Random steps (any words, even senseless ones), a size that rate allows, small ones and the largest, and images around the outputs."""
+    sizes, stride = [1 << rate, (1 << rate) + 1, 7, 4095], int(rng.choice([1, 2, 3, 4, 15]))
+    out = int(rng.choice([size for size in sizes if size >= 1 << rate])), int(rng.choice([1, 2, 5]))
+    pad = rng.integers(0, 16, 2)
+    inner = [int(np.clip(rng.choice([1, 7, 4095, out[i] * stride - pad[i] + rng.integers(-3, 4)]), 1, 4095)) for i in range(2)]
+    return {"out_width": out[0], "out_height": out[1], "in_width": inner[0], "in_height": inner[1], "stride": stride, "pad_x": pad[0],
+            "pad_y": pad[1], "x_step": rng.integers(1 << 16), "row_step": rng.integers(1 << 16), "image_step": rng.integers(1 << 16)}
 
 
 def pixel_walk(conv: dict, x: int, y: int, count: int) -> list[tuple[int, int, int]]:
@@ -49,57 +56,125 @@ def pixel_walk(conv: dict, x: int, y: int, count: int) -> list[tuple[int, int, i
     return out
 
 
-@pytest.mark.parametrize("im2col", [0, 1])
+class Walks(Elaboratable):
+    """A row walk with the pixel check that follows it, as in the loader: `conv` and `now` are those under way, `load` the next."""
+
+    def __init__(self, config):
+        self.rows, self.pixels = RowWalk(config), PixelCheck(config)
+        self.conv, self.now = Signal(instruction_layout("SetConv")), Signal(instruction_layout("LdLBUF_H"))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows, m.submodules.pixels = rows, pixels = self.rows, self.pixels
+        m.d.comb += [rows.conv.eq(self.conv), pixels.conv.eq(self.conv), pixels.load.eq(self.now)]
+        m.d.comb += [getattr(pixels, name).eq(getattr(rows, name)) for name in ("turned", "turns", "bottom", "columns")]
+        m.d.comb += [there.eq(here) for there, here in zip(pixels.places, rows.places)]
+        return m
+
+
+@dataclass
+class Case:
+    """A load of `rows` rows, for as many waves as there are bases and kernel positions; a geometry of its own, or the one before (None)."""
+
+    conv: dict | None
+    load: dict
+    bases: list[int]
+    kernels: list[tuple[int, int]]
+
+
+def random_case(rng, mode: Mode, rate: int, im2col: int, conv: dict | None, before: dict) -> Case:
+    shape = conv or before
+    bases, kernels = [int(v) for v in rng.integers(1 << 16, size=3)], [(int(x), int(y)) for x, y in rng.integers(0, 16, (3, 2))]
+    load = {"mode": mode, "rate": rate, "rows": rng.integers(1, 30), "address": bases[0], "pitch": rng.integers(1 << 16), "im2col": im2col,
+            "start_x": rng.integers(max(0, shape["out_width"] - 6), shape["out_width"]), "start_y": rng.integers(shape["out_height"])}
+    return Case(conv, {name: int(value) for name, value in load.items()}, bases, kernels)
+
+
+def wanted(case: Case, conv: dict, wave: int, first: int) -> list[tuple[int, bool] | None]:
+    """Of each core in the step that begins with row `first`: address, and whether the pixel is outside; None for rows that do not count."""
+    load, kernel, out = case.load, case.kernels[wave], []
+    pixels = pixel_walk(conv, load["start_x"], load["start_y"], load["rows"])
+    for core in range(4):
+        row = first + PART[load["mode"]][core] % (1 << load["rate"])
+        if row >= load["rows"]:
+            out.append(None)
+            continue
+        words, *place = pixels[row] if load["im2col"] else (row, 0, 0)
+        block = load["pitch"] if Mode(load["mode"]).tall and core >= 2 else 0
+        sides = zip(place, kernel, (conv["pad_x"], conv["pad_y"]), (conv["in_width"], conv["in_height"]))
+        inside = all(0 <= v * conv["stride"] - pad + k < size for v, k, pad, size in sides)
+        out.append(((case.bases[wave] + block + words) % 65536, bool(load["im2col"]) and not inside))
+    return out
+
+
 @pytest.mark.parametrize(("mode", "rate"), RATES)
-def test_rows(mode, rate, im2col):
-    """Starts, steps and returns for random geometries; rows beyond the last repeat one that counts."""
-    seed = 10 * mode + 2 * rate + im2col
+def test_rows(mode, rate):
+    """Loads of several waves back to back, plain and with pixels, with geometries of their own: every address, and the padding three
+    cycles later. Rows beyond the last take words of the first lane's bank."""
+    seed = 10 * mode + rate
     print("seed", seed)
     rng = np.random.default_rng(seed)
-    dut = RowWalk(machine(Unit.FLEX))
+    config = machine(Unit.FLEX)
+    dut, expected = Walks(config), {}
+    cycle = 0
 
     async def bench(ctx):
-        for _ in range(12):
-            conv, step = geometry(rng, rate), 1 << rate
-            x, y = rng.integers(max(0, conv["out_width"] - 6), conv["out_width"]), rng.integers(conv["out_height"])
-            rows = int(rng.integers(1, 30))
-            address, pitch = int(rng.integers(1 << 16)), int(rng.integers(1 << 16))
-            pixels = pixel_walk(conv, int(x), int(y), rows + 4) if im2col else [(i, 0, 0) for i in range(rows + 4)]
-            assign(ctx, dut.conv, **conv)
-            ctx.set(dut.start, 0)
-            ctx.set(dut.again, 0)
-            ctx.set(dut.step, 0)
-            ctx.set(dut.set, 1)
+        nonlocal cycle
+
+        async def tick(**controls):
+            nonlocal cycle
+            for name in ("set", "start", "again", "step"):
+                ctx.set(getattr(dut.rows, name), controls.get(name, 0))
+            for core, outside in expected.pop(cycle, {}).items():
+                assert ctx.get(dut.pixels.outside[core]) == outside, (cycle, core)
             await ctx.tick()
-            ctx.set(dut.set, 0)
-            assign(ctx, dut.conv, **geometry(rng, rate))      # the queue moves on
-            assign(ctx, dut.load, mode=mode, rate=rate, rows=rows, address=address, pitch=pitch, im2col=im2col, start_x=x, start_y=y)
-            for again in (0, 1):
+            cycle += 1
+
+        conv = geometry(rng, rate)
+        case = random_case(rng, mode, rate, 1, conv, conv)
+        assign(ctx, dut.rows.new_conv, **conv)
+        await tick(set=1)
+        for _ in range(25):
+            if case.conv:           # an empty issue cycle in front
+                conv = case.conv
+                assign(ctx, dut.conv, **conv)
+                assign(ctx, dut.rows.new_conv, **geometry(rng, rate))      # the queue moves on
+                assign(ctx, dut.rows.load, **case.load)
+                await tick(start=1)
+            following = random_case(rng, mode, rate, int(rng.integers(3) > 0), geometry(rng, rate) if rng.integers(2) else None, conv)
+            assign(ctx, dut.now, **case.load)
+            assign(ctx, dut.rows.load, **following.load)
+            assign(ctx, dut.rows.new_conv, **(following.conv or geometry(rng, rate)))
+            rows, step = case.load["rows"], 1 << rate
+            for wave, kernel in enumerate(case.kernels):
+                ctx.set(dut.rows.base, case.bases[(wave + 1) % 3])
+                ctx.set(dut.pixels.kernel_x, kernel[0])
+                ctx.set(dut.pixels.kernel_y, kernel[1])
                 for first in range(0, rows, step):
-                    ctx.set(dut.start, first == 0 and not again)
-                    ctx.set(dut.again, first == 0 and again)
-                    ctx.set(dut.step, first > 0)
-                    ctx.set(dut.rows, min(rows - first, 4))
-                    await ctx.tick()
-                    if first == 0 and not again:
-                        assign(ctx, dut.load, mode=3 - mode, rate=0, address=0, pitch=0, im2col=1 - im2col, start_x=0)
-                    for core in range(4):
-                        row = first + PART[mode][core] % step
-                        base = address + (pitch if mode.tall and core >= 2 else 0)
-                        words, px, py = pixels[row]
-                        if row >= rows:
-                            block = pitch if mode.tall and core >= 2 and first == 0 else 0
-                            assert ctx.get(dut.addresses[core]) == (address + block + pixels[first][0]) % 65536
+                    ctx.set(dut.pixels.first, first == 0)
+                    ctx.set(dut.rows.rows, min(rows - first, 4))
+                    lead = ctx.get(dut.rows.addresses[0])
+                    for core, item in enumerate(wanted(case, conv, wave, first)):
+                        address = ctx.get(dut.rows.addresses[core])
+                        if item is None:
+                            assert (address - lead) % config.banks == 0
                             continue
-                        assert ctx.get(dut.addresses[core]) == (base + words) % 65536, (core, first)
-                        if im2col:
-                            assert (ctx.get(dut.x[core]), ctx.get(dut.y[core])) == (px, py)
+                        assert address == item[0], (core, wave, first)
+                        expected.setdefault(cycle + PixelCheck.LATENCY, {})[core] = item[1]
+                    if first + step < rows:
+                        await tick(step=1)
+                    elif wave < len(case.kernels) - 1:
+                        await tick(again=1)
+                    else:
+                        await tick(set=1) if following.conv else await tick(start=1)
+            case = following
 
     simulate(dut, bench)
 
 
 @pytest.mark.parametrize("im2col", [0, 1])
 def test_waves(im2col):
+    """First words of the waves: as many steps of each kind as there are ends of kernel positions and rows before; and the position."""
     print("seed", im2col)
     rng = np.random.default_rng(im2col)
     dut = WaveWalk()
@@ -107,59 +182,32 @@ def test_waves(im2col):
     async def bench(ctx):
         for _ in range(30):
             channels, width, height = int(rng.choice([1, 2, 3, 255])), int(rng.integers(1, 16)), int(rng.integers(1, 16))
-            x_step, y_step, stride = (int(v) for v in rng.integers(0, 1 << 16, 3))
+            address, x_step, y_step, stride = (int(v) for v in rng.integers(0, 1 << 16, 4))
             wave, x, y = int(rng.integers(channels)), int(rng.integers(width)), int(rng.integers(height))
-            assign(ctx, dut.conv, channel_waves=channels, kernel_width=width, kernel_height=height)
-            assign(ctx, dut.conv, kernel_x_step=x_step, kernel_y_step=y_step)
-            assign(ctx, dut.load, wave_stride=stride, im2col=im2col, start_wave=wave, start_kernel_x=x, start_kernel_y=y)
-            ctx.set(dut.advance, 0)
+            conv = {"channel_waves": channels, "kernel_width": width, "kernel_height": height,
+                    "kernel_x_step": x_step, "kernel_y_step": y_step}
+            assign(ctx, dut.new_conv, **conv)
             ctx.set(dut.start, 0)
+            ctx.set(dut.advance, 0)
             ctx.set(dut.set, 1)
             await ctx.tick()
             ctx.set(dut.set, 0)
-            assign(ctx, dut.conv, channel_waves=77, kernel_width=9, kernel_x_step=5, kernel_y_step=6)     # the queue moves on
-            number = (y * width + x) * channels + wave
+            assign(ctx, dut.conv, **conv)
+            assign(ctx, dut.new_conv, channel_waves=77, kernel_width=9)     # the queue moves on
+            assign(ctx, dut.load, address=address, wave_stride=stride, im2col=im2col, start_wave=wave, start_kernel_x=x, start_kernel_y=y)
+            number, here = (y * width + x) * channels + wave, address
             for i in range(min(40, width * height * channels - number)):
                 ctx.set(dut.start, i == 0)
                 ctx.set(dut.advance, i > 0)
                 await ctx.tick()
-                place, wave_now = divmod(number + i, channels)
-                ky, kx = divmod(place, width)
-                words = kx * x_step + ky * y_step + wave_now * stride if im2col else i * stride
-                assert (ctx.get(dut.kernel) + ctx.get(dut.channel)) % 65536 == words % 65536
+                assign(ctx, dut.load, address=0, wave_stride=7, im2col=1 - im2col)      # the queue moves on
+                place = (number + i) // channels
                 if im2col:
-                    assert (ctx.get(dut.kernel_x), ctx.get(dut.kernel_y)) == (kx, ky)
-
-    simulate(dut, bench)
-
-
-def test_pixels():
-    """Positions around the edges; the geometry changes in every cycle."""
-    print("seed 5")
-    rng = np.random.default_rng(5)
-    config = machine(Unit.FLEX)
-    dut = PixelCheck(config)
-    expected = {}
-
-    async def bench(ctx):
-        for cycle in range(400):
-            if cycle in expected:
-                assert ctx.get(dut.outside) == expected[cycle]
-            size, pad, kernel = rng.choice([1, 3, 16, 4095], 2), rng.integers(0, 16, 2), rng.integers(0, 16, 2)
-            stride, active = int(rng.integers(1, 16)), int(rng.integers(0, 4) > 0)
-            assign(ctx, dut.conv, in_width=size[0], in_height=size[1], stride=stride, pad_x=pad[0], pad_y=pad[1])
-            for port, value in ((dut.active, active), (dut.kernel_x, kernel[0]), (dut.kernel_y, kernel[1])):
-                ctx.set(port, int(value))
-            outside = 0
-            for core in range(4):
-                # Near one of the two edges, or anywhere.
-                edges = [(pad[i] // stride, (size[i] + pad[i]) // stride, rng.integers(4096)) for i in range(2)]
-                x, y = (int(np.clip(rng.choice(choice) + rng.integers(-1, 2), 0, 4095)) for choice in edges)
-                ctx.set(dut.x[core], x)
-                ctx.set(dut.y[core], y)
-                inside = all(0 <= v * stride - int(pad[i]) + int(kernel[i]) < size[i] for i, v in enumerate((x, y)))
-                outside |= (active and not inside) << core
-            expected[cycle + PixelCheck.LATENCY] = outside
-            await ctx.tick()
+                    assert (ctx.get(dut.kernel_x), ctx.get(dut.kernel_y)) == (place % width, place // width)
+                step = stride
+                if im2col and (number + i + 1) % channels == 0:
+                    step = y_step if (place + 1) % width == 0 else x_step
+                here = (here + step) % 65536
+                assert ctx.get(dut.following) == here
 
     simulate(dut, bench)

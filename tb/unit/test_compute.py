@@ -6,6 +6,7 @@ import pytest
 from gen.config import Config, Unit
 from gen.isa import Instruction, Mode, Stall
 from gen.timing import drain
+from gen.verilog import signals_of
 from rtl.array.compute import Compute
 from tb.unit.test_array import Wave, machine, pack
 from tb.unit.test_execute import Program, Times, drive, expected, random_program, simulate, start
@@ -76,9 +77,13 @@ def read_of(config: Config, half: int):
     return [(half, pair, bank, word) for pair in range(config.column_pairs) for bank in range(2) for word in words]
 
 
-def run(config: Config, program: Program, waves: list[Wave], times: Times, reads: dict[int, tuple]):
-    """Run the program, with `reads` of accumulators by cycle, and check every decision and token. Returns the values read, by place."""
+def run(config: Config, program: Program, waves: list[Wave], times: Times, reads: dict[int, tuple], record: list[dict] | None = None):
+    """Run the program, with `reads` of accumulators by cycle, and check every decision and token. Returns the values read, by place.
+
+    `record` takes the bits of every port in every cycle, by name.
+    """
     dut, seen, end = Compute(config), {}, max(len(times.stall), max(reads) + 3)
+    ports = signals_of(dut)
     moving, stationary = writes(config, waves, times)
     port = dut.accumulators
 
@@ -99,6 +104,8 @@ def run(config: Config, program: Program, waves: list[Wave], times: Times, reads
             assert ctx.get(dut.tokens.signal) == times.signals.get(t, (0, 0))[0], t
             if t < len(times.stall):
                 assert Stall(ctx.get(dut.stall)) == times.stall[t], t
+            if record is not None:
+                record.append({name: ctx.get(value) & (1 << len(value)) - 1 for name, (value, _) in ports.items()})
             await ctx.tick()
 
     simulate(dut, bench)

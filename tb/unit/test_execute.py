@@ -136,12 +136,13 @@ def drive(ctx, ports, program: Program, t: int, state: dict):
         ctx.set(ports.instruction.payload.index, 100 + popped)
     ctx.set(ports.moving_ready, t + 1 in state["moving"])
     ctx.set(ports.stationary_ready, t + 1 in state["stationary"])
-    wait = ctx.get(ports.tokens.wait)
-    ready = not wait or t >= program.tokens[started]
-    assert not wait or wait == program.instructions[started].wait
+    more = started < len(program.instructions)
+    wait = ctx.get(ports.tokens.wait)           # when nothing waits, that of another instruction
+    ready = not wait or (more and t >= program.tokens[started])
     ctx.set(ports.tokens.ready, ready)
-    assert not ctx.get(ports.tokens.take) or ready
-    state["started"] += ctx.get(ports.tokens.take)
+    if ctx.get(ports.tokens.take):
+        assert ready and more and wait == program.instructions[started].wait
+        state["started"] += 1
     state["popped"] += visible and ctx.get(ports.instruction.ready)
 
 

@@ -11,6 +11,7 @@ from gen.config import Config
 from gen.isa import BY_CODE, Unit
 from gen.presets import PRESETS
 from rtl.control.fetch import Fetch
+from rtl.instruction import SHOWN_BITS
 from rtl.interfaces import Tag
 from tb.unit.memory_model import MemoryModel
 
@@ -52,10 +53,14 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
     rng = random.Random(5)
     program = 128 * max(1, config.memory.bytes_per_cycle // 32)
     data = bytearray(rng.randbytes(program + 32 * count + 2048))
+    kept = SHOWN_BITS - 1       # of the bits behind, only whether any is set
+    for i in range(0, count, 3):
+        word = rng.getrandbits(kept) | (i & 1) << kept      # none is, or the first one
+        data[program + 32 * i:program + 32 * i + 32] = word.to_bytes(32, "little")
     fetch = Fetch(config)
     memory = MemoryModel(fetch.request, fetch.response, data=data, latency=config.memory.latency, beat=config.memory.bytes_per_cycle,
                          pause=pause)
-    pops: list[tuple[int, bytes]] = []
+    pops: list[tuple[int, int]] = []
 
     held = Signal(init=1)
     memory.cycle = -2
@@ -70,8 +75,9 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
             assert ctx.get(fetch.index) == len(pops)
             assert ctx.get(fetch.exhausted) == (len(pops) == count)
             if takes and ctx.get(fetch.instruction.valid):
-                pops.append((cycle, ctx.get(fetch.instruction.payload).to_bytes(32, "little")))
-                op = BY_CODE.get(pops[-1][1][0] & 15)
+                pops.append((cycle, ctx.get(fetch.instruction.payload)))
+                op = BY_CODE.get(pops[-1][1] & 15)
+                assert ctx.get(fetch.group) == pops[-1][1] >> 8 & 3
                 assert ctx.get(fetch.kind) == (0 if op is None else 1 << (len(Unit) if op.unit is None else op.unit))
             await ctx.tick()
         assert not ctx.get(fetch.busy)
@@ -81,7 +87,8 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
     simulator.add_testbench(memory.process, background=True)
     simulator.add_testbench(bench)
     simulator.run()
-    assert [item for _, item in pops] == [bytes(data[program + 32 * i:program + 32 * i + 32]) for i in range(count)]
+    instructions = [int.from_bytes(data[program + 32 * i:program + 32 * i + 32], "little") for i in range(count)]
+    assert [item for _, item in pops] == [word & (1 << kept) - 1 | bool(word >> kept) << kept for word in instructions]
     beats = [beat for _, beat in memory.beats]
     step, burst = config.memory.bytes_per_cycle, config.fetch_beats
     assert [beat["address"] for beat in beats] == [program + step * i for i in range(len(beats))]

@@ -63,6 +63,9 @@ def test_random_traffic(config, seed):
                         chosen = [int(rng.integers(size // banks)) * banks + int(b) for b in rng.permutation(banks)[:lanes]]
                         if lanes == 4 and rng.integers(2):
                             chosen[2:] = chosen[:2]     # the same words twice
+                        if name != "load_h":            # consecutive words
+                            run = [0, *rng.integers(0, banks, lanes)[1:]] if name == "load_v" else range(lanes)
+                            chosen = [(chosen[0] + int(step)) % size for step in run]
                         for lane, address in enumerate(chosen):
                             ctx.set(port.addresses[lane], address + size * int(rng.integers(0, 65536 // size)))
                             if not any(p[1] == where[i] and p[2] == address for p in pending):
@@ -76,8 +79,9 @@ def test_random_traffic(config, seed):
                         ctx.set(port.address, address)
                         for lane in range(lanes):
                             word = rng.integers(0, 256, side).astype(np.uint8)
-                            ctx.set(port.data[lane], as_int(word))
-                            if mask >> lane & 1:
+                            place = (address + lane) % 4 if name == "store_write" else lane
+                            ctx.set(port.data[place], as_int(word))
+                            if mask >> place & 1:
                                 pending.append((cycle, where[i], (address + lane) % size, word))
             assert not ctx.get(dut.collision)
             await ctx.tick()
@@ -91,10 +95,10 @@ def test_write_is_readable_two_cycles_later(config):
 
     async def bench(ctx):
         for cycle in range(8):
-            ctx.set(dut.store_write.enable, 1 if cycle == 1 else 0)
+            ctx.set(dut.store_write.enable, 1 << 7 % 4 if cycle == 1 else 0)
             ctx.set(dut.store_write.slice, 2)
             ctx.set(dut.store_write.address, 7)
-            ctx.set(dut.store_write.data[0], 0x5A)
+            ctx.set(dut.store_write.data[7 % 4], 0x5A)
             ctx.set(dut.store_read.enable, cycle == 3)
             ctx.set(dut.store_read.slice, 2)
             ctx.set(dut.store_read.addresses[0], 7)

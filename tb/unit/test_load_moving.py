@@ -141,12 +141,13 @@ def convolution(rng, config, contents, arrival: int) -> list[Load]:
     pitch += (2 - pitch) % 4 if blocks == 2 else 0
     base, where = int(rng.integers(size)), int(rng.integers(config.buffers.slices))
     form = number_format(rng)
+    back = (channel_waves - 1) * blocks * pitch      # from the last channel wave of a kernel position to the first
 
     conv = Instruction("SetConv", out_width=out_width, out_height=out_height, in_width=width, in_height=height, stride=stride,
                        pad_x=pad_x, pad_y=pad_y, x_step=stride, row_step=(stride * width - (out_width - 1) * stride) % 65536,
                        image_step=(width * height - (out_height - 1) * stride * width - (out_width - 1) * stride) % 65536,
-                       kernel_x_step=1, kernel_y_step=width, channel_waves=channel_waves, kernel_width=kernel_x, kernel_height=kernel_y,
-                       signal=rng.integers(0, 1 << 16))
+                       kernel_x_step=(1 - back) % 65536, kernel_y_step=(width - kernel_x + 1 - back) % 65536,
+                       channel_waves=channel_waves, kernel_width=kernel_x, kernel_height=kernel_y, signal=rng.integers(0, 1 << 16))
     # The image as numbers, padded with plain zeros behind the subtraction: [image, y, x, channel word, lane].
     channel_words = channel_waves * blocks
     image, y, x, word = np.ogrid[:images, :height, :width, :channel_words]
@@ -169,6 +170,7 @@ def convolution(rng, config, contents, arrival: int) -> list[Load]:
     address = base + n * width * height + (oy * stride - pad_y) * width + ox * stride - pad_x
     position, start_wave = divmod(first_wave, channel_waves)
     start_y, start_x = divmod(position, kernel_x)
+    address += start_wave * blocks * pitch + start_y * width + start_x
 
     # The compiler's duties: no bank asked twice in a step, at most one end of a row in a step.
     def linear(pixel):

@@ -11,13 +11,14 @@ from tb.unit.refused import refused
 
 
 @pytest.mark.parametrize("depth", [2, 3, 8])
+@pytest.mark.parametrize("registered", [None, 0, 5])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_against_deque(depth, seed):
+def test_against_deque(depth, seed, registered):
     print(f"seed {seed}")
     rng = random.Random(seed)
-    queue = Queue(shape=16, depth=depth)
-    held: deque[int] = deque()
-    seen = set()
+    queue = Queue(shape=16, depth=depth, registered=registered)
+    held: deque[tuple[int, int]] = deque()      # entry and slot
+    seen, slots = set(), {}                     # slots: that of the last entry that has left
 
     async def bench(ctx):
         for cycle in range(600):
@@ -30,13 +31,15 @@ def test_against_deque(depth, seed):
             assert ctx.get(queue.full) == (len(held) == depth)
             assert ctx.get(queue.head.valid) == bool(held)
             if held:
-                assert ctx.get(queue.head.payload) == held[0]
+                assert (ctx.get(queue.head.payload), ctx.get(queue.slot)) == held[0]
             seen.add((len(held), push, ready))
             room = len(held) < depth
             if held and ready:
-                held.popleft()
+                slots["left"] = held.popleft()[1]
             if push and room:
-                held.append(entry)
+                slot = ctx.get(queue.push_slot)
+                assert slot not in (*(other for _, other in held), slots.get("left"))
+                held.append((entry, slot))
             await ctx.tick()
 
     simulator = Simulator(queue)

@@ -78,7 +78,7 @@ def run(cases, *, zero_point: int, is_signed: bool, relu: bool) -> tuple[list[in
                 ctx.set(dut.sum, total)
                 ctx.set(dut.bias, bias)
                 ctx.set(dut.multiplier, multiplier)
-            if cycle >= 1:
+            if cycle >= dut.TOTAL_LATENCY:
                 totals.append(ctx.get(dut.total))
             if cycle >= dut.LATENCY:
                 value = ctx.get(dut.result)

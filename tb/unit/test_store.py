@@ -84,8 +84,9 @@ def simulate(config: Config, program: list[Instruction], accumulators: dict, mem
             enable = ctx.get(dut.write.enable)
             assert ctx.get(dut.words) == enable.bit_count()
             for i in range(4):
-                if enable >> i & 1:
-                    word = ctx.get(dut.write.data[i]).to_bytes(side, "little")
+                place = (ctx.get(dut.write.address) + i) % 4
+                if enable >> place & 1:
+                    word = ctx.get(dut.write.data[place]).to_bytes(side, "little")
                     trace.writes.append((cycle, ctx.get(dut.write.slice), ctx.get(dut.write.address) + i & 0xFFFF, word))
             if ctx.get(dut.tokens.signal):
                 trace.signals.append((cycle, ctx.get(dut.tokens.signal), ctx.get(dut.tokens.signal_group)))
@@ -128,9 +129,9 @@ def expect(config: Config, program: list[Instruction], accumulators: dict, memor
         trace.takes.append((start, instruction.wait, instruction.group))
         cycle = start + 1
         if instruction.name == "LdScale":
-            for word in range(8 * instruction.blocks):
+            for read in range(8 * instruction.blocks * (side // lanes)):
                 trace.issues.append(cycle)
-                trace.scale_reads.append((cycle, instruction.slice, (instruction.address + word) & 0xFFFF))
+                trace.scale_reads.append((cycle, instruction.slice, (instruction.address + read // (side // lanes)) & 0xFFFF))
                 cycle += 1
             for block in range(instruction.blocks):
                 base = instruction.address + 8 * block
@@ -160,7 +161,7 @@ def expect(config: Config, program: list[Instruction], accumulators: dict, memor
                     if instruction.output == Output.INT32:
                         for j in range(4):
                             word = bytes(value >> 8 * j & 0xFF for value in values)
-                            trace.writes.append((cycle - 1 + 5, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
+                            trace.writes.append((cycle - 1 + 6, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
                     else:
                         trace.writes.append((cycle - 1 + 14, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
             done = cycle - 1 + STORE_LATENCY

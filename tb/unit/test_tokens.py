@@ -8,7 +8,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from gen.isa import Unit
 from rtl.control.tokens import Tokens, route
 from rtl.interfaces import TokenPort
 
@@ -25,40 +24,40 @@ def test_against_integers(seed):
     print(f"seed {seed}")
     rng = random.Random(seed)
     tokens = Tokens()
-    counts = [0] * 16
-    taken_together = 0
+    counts, rests = [0] * 16, [0] * 16      # what is left, cycles for which it rests
+    taken_together = rested = 0
 
     async def bench(ctx):
-        nonlocal taken_together
+        nonlocal taken_together, rested
         for _ in range(400):
             signals = [rng.getrandbits(16) & rng.getrandbits(16) & rng.getrandbits(16) for _ in tokens.units]
-            ctx.set(tokens.units[Unit.DMA_OUT].signal, signals[Unit.DMA_OUT])
-            early = [signals[Unit.DMA_OUT] >> token & 1 for token in range(16)]
-            counts[:] = [count + more for count, more in zip(counts, early)]     # seen at once
-            left = counts.copy()
-            for number, (unit, signal) in enumerate(zip(tokens.units, signals)):
-                wait = rng.getrandbits(16) & rng.getrandbits(16) if rng.random() < 0.8 else 0
+            left, late = counts.copy(), [0] * 16
+            resting = [max(0, cycles - 1) for cycles in rests]
+            for unit, signal in zip(tokens.units, signals):
                 ctx.set(unit.signal, signal)
+                for token in range(16):
+                    late[token] += signal >> token & 1
+            for unit in tokens.units:
+                wait = rng.getrandbits(16) & rng.getrandbits(16) if rng.random() < 0.8 else 0
                 ctx.set(unit.wait, wait)
-                ready = all(counts[token] > 0 for token in range(16) if wait >> token & 1)
+                mine = [token for token in range(16) if wait >> token & 1]
+                ready = all(counts[token] > 0 and not rests[token] for token in mine)
+                rested += not ready and all(counts[token] > 0 for token in mine)
                 assert ctx.get(unit.ready) == ready
                 # Take only what the others have left: no error in this test.
-                take = ready and all(left[token] > 0 for token in range(16) if wait >> token & 1) and rng.random() < 0.8
+                take = ready and all(left[token] > 0 for token in mine) and rng.random() < 0.8
                 ctx.set(unit.take, take)
-                for token in range(16):
-                    if take and wait >> token & 1:
-                        left[token] -= 1
-                        taken_together += left[token] < counts[token] - 1
-                    counts_next[token] += signal >> token & 1 if number != Unit.DMA_OUT else 0
+                for token in mine if take else ():
+                    left[token] -= 1
+                    resting[token] = 2
+                    taken_together += left[token] < counts[token] - 1
             assert not ctx.get(tokens.error)
-            for token in range(16):
-                counts[token] = left[token] + counts_next[token]
-                counts_next[token] = 0
+            counts[:] = [here + more for here, more in zip(left, late)]
+            rests[:] = resting
             await ctx.tick()
 
-    counts_next = [0] * 16
     simulate(tokens, bench)
-    assert taken_together > 20
+    assert taken_together > 20 and rested > 20
 
 
 def test_two_takers_of_the_last_token_are_an_error():
@@ -73,8 +72,13 @@ def test_two_takers_of_the_last_token_are_an_error():
             ctx.set(unit.wait, 1 << 9)
             assert ctx.get(unit.ready)
             ctx.set(unit.take, 1)
-        assert not ctx.get(tokens.error)
         await ctx.tick()
+        for unit in (first, second):
+            ctx.set(unit.take, 0)
+        for _ in range(2):
+            assert not ctx.get(first.ready)
+            assert not ctx.get(tokens.error)
+            await ctx.tick()
         assert ctx.get(tokens.error)
 
     simulate(tokens, bench)
@@ -95,8 +99,10 @@ def test_more_than_255_is_an_error(signals):
         await ctx.tick()
         for unit in tokens.units:
             ctx.set(unit.signal, 0)
-        await ctx.tick()
-        assert ctx.get(tokens.error)
+        for _ in range(2):
+            assert not ctx.get(tokens.error)
+            await ctx.tick()
+        assert ctx.get(tokens.error)        # three cycles behind them
 
     simulate(tokens, bench)
 
@@ -109,8 +115,8 @@ class Routed(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.group_0 = first = Tokens(ports=1, early=())
-        m.submodules.group_1 = second = Tokens(ports=1, early=())
+        m.submodules.group_0 = first = Tokens(ports=1)
+        m.submodules.group_1 = second = Tokens(ports=1)
         route(m, unit=self.unit, groups=[first.units[0], second.units[0]])
         m.d.comb += [self.counts[0].eq(first.counts[0]), self.counts[1].eq(second.counts[0])]
         return m
@@ -125,7 +131,7 @@ def test_a_shared_unit_reaches_each_group():
         ctx.set(unit.signal, 1)
         await ctx.tick().repeat(2)
         ctx.set(unit.signal, 0)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         assert [ctx.get(count) for count in routed.counts] == [0, 2]
         ctx.set(unit.wait, 1)
         assert not ctx.get(unit.ready)
@@ -133,6 +139,8 @@ def test_a_shared_unit_reaches_each_group():
         assert ctx.get(unit.ready)
         ctx.set(unit.take, 1)
         await ctx.tick()
+        ctx.set(unit.take, 0)
+        await ctx.tick().repeat(2)
         assert [ctx.get(count) for count in routed.counts] == [0, 1]
 
     simulate(routed, bench)

@@ -175,6 +175,7 @@ STOPS = {
     "version": ([LONG_OUT, changed(Instruction("Barrier"), 5)], Cause.VERSION, 1),
     "reserved": ([LONG_IN, Instruction("Barrier"), changed(Instruction("Barrier"), 255)], Cause.FIELD, 2),
     "end": ([changed(Instruction("End"), 200)], Cause.FIELD, 0),
+    "end after all else": ([*[Instruction("Barrier")] * 3, changed(Instruction("End"), 200)], Cause.FIELD, 3),
     "group": ([Instruction("Barrier", group=1)], Cause.FIELD, 0),
     "ran out": ([LONG_IN, LONG_OUT], Cause.END, 2),
     "empty": ([], Cause.END, 0),
@@ -207,7 +208,7 @@ def test_stops_and_starts_again(name):
         found = await bench.run(program)
         assert (found["status"], found["cause"], found["error_index"]) == (6, cause, index)
         if name == "empty":
-            assert found["cycles"] == 2 and found["fetch_beats"] == 0
+            assert found["cycles"] == 5 and found["fetch_beats"] == 0
         await run_gemm(bench, np.random.default_rng(2))
 
     Bench.simulate(script, pause=0.2 if name in ("opcode", "version") else 0.0)
@@ -215,23 +216,26 @@ def test_stops_and_starts_again(name):
 
 def test_after_an_error_everything_under_way_runs_out():
     """Registers of shared modules are beyond the reset's reach: `done` waits as long as data may take through the array."""
+    config = dataclasses.replace(TINY, array=dataclasses.replace(TINY.array, side=4, row_latency=4))
+    assert drain(config) > 32       # longer than the counters need
+
     async def script(bench):
         await bench.start([])
-        for _ in range(drain(TINY) + 1):
+        for _ in range(drain(config) + 1):
             assert not bench.ctx.get(bench.machine.done)
             await bench.ctx.tick()
-        await bench.ctx.tick().repeat(3)
+        await bench.ctx.tick().repeat(12)
         assert bench.ctx.get(bench.machine.done) and await bench.read("cause") == Cause.END
 
-    Bench.simulate(script)
+    Bench.simulate(script, config=config)
 
 
-def test_deadlock_is_told_after_64_cycles():
+def test_deadlock_is_told_after_65_cycles():
     async def script(bench):
         found = await bench.run([Instruction("LdLBUF_V", wait=1, waves=1), Instruction("End")])
         assert (found["cause"], found["error_index"]) == (Cause.DEADLOCK, 0)
         last_arrival = bench.memory.beats[-1][0] + TINY.memory.latency      # fetching is the last thing that goes on
-        assert found["cycles"] == last_arrival + PATIENCE + 1
+        assert found["cycles"] == last_arrival + PATIENCE + 2
 
     Bench.simulate(script)
 
