@@ -17,8 +17,8 @@ class Gaps:
     """Least distances between commands in cycles, each named after the parameter it comes from (nda.md 7.2)."""
 
     rcd: int      # ACT -> RD, WR of the bank
-    ras: int      # ACT -> PRE of the bank
-    rc: int       # ACT -> ACT of the bank
+    ras: int      # ACT -> PRE of the bank; 3 or more, so that who waits for a new row is known before it may be closed
+    rc: int       # ACT -> ACT of the bank; 3 or more, too
     rp: int       # PRE -> ACT of the bank, PRE -> REF
     rtp: int      # RD -> PRE of the bank
     wr: int       # WR -> PRE of the bank
@@ -199,7 +199,7 @@ class DramConfig:
         t, burst = self.timing, self.part.burst_cycles
         turn = 2 if self.part.family == "ddr4" else 1     # idle cycles of the data bus between read and write data
         return Gaps(
-            rcd=t["tRCD"], ras=t["tRAS"], rc=t["tRC"], rp=t["tRP"], rtp=t["tRTP"], wr=t["tCWL"] + burst + t["tWR"],
+            rcd=t["tRCD"], ras=max(3, t["tRAS"]), rc=max(3, t["tRC"]), rp=t["tRP"], rtp=t["tRTP"], wr=t["tCWL"] + burst + t["tWR"],
             ccd_s=t["tCCD_S"], ccd_l=t["tCCD_L"], rrd_s=t["tRRD_S"], rrd_l=t["tRRD_L"], faw=t["tFAW"],
             wtr_s=t["tCWL"] + burst + t["tWTR_S"], wtr_l=t["tCWL"] + burst + t["tWTR_L"], rtw=t["tCL"] + burst + turn - t["tCWL"],
             rfc=t["tRFC"], refi=t["tREFI"],
@@ -208,7 +208,7 @@ class DramConfig:
         )
 
 
-SDR_STAGES = 2    # registers between controller and chip: one on the outputs, one on the read data (rtl/memory/sdr.py)
+SDR_STAGES = 4    # registers between controller and chip: two on the outputs, two on the read data (rtl/memory/sdr.py)
 
 
 def _sdr(*, cas: int, tRCD: Minimum, tRP: Minimum, tRAS: Minimum, tRC: Minimum, tRFC: Minimum, tRRD: Minimum, tWR: Minimum, tMRD: Minimum,

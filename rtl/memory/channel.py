@@ -10,11 +10,19 @@ from amaranth.lib.wiring import In, Out
 from gen.dram import DramConfig
 from gen.nda import Policy
 from rtl.memory.channel_data import ReadData, WriteData
-from rtl.memory.interfaces import TAG_BITS, ChannelPins, channel_request_layout, command_layout, response_layout
+from rtl.memory.interfaces import (
+    TAG_BITS,
+    ChannelPins,
+    Command,
+    channel_request_layout,
+    command_layout,
+    in_launch_row,
+    response_layout,
+)
 from rtl.memory.rank_control import RankControl
 from rtl.memory.refresh import Refresh
-from rtl.memory.request_queue import RequestQueue
-from rtl.memory.scheduler import Scheduler, in_launch_row
+from rtl.memory.request_queue import RequestQueue, after_change
+from rtl.memory.scheduler import Scheduler
 from rtl.memory.sequencer import WORK
 
 
@@ -73,14 +81,14 @@ class Channel(wiring.Component):
             ]
             replicas.append(replica)
 
-        arriving, incoming, announced, forced = self._entry(m, reads, writes, write_data)
+        arriving, incoming, announced, forced = self._entry(m, reads, writes, write_data, replicas)
         draining = self._mode(m, reads, writes, forced)
         wanted, reserved = self._waiting(reads, writes)
 
         # The active queue, what the ranks allow and what they owe; the choice, on the pins in the next cycle.
-        free = Signal(config.ranks)
+        free, commanded = Signal(config.ranks), Signal(config.ranks)
         m.d.comb += [
-            free.eq(Cat(replica.free for replica in replicas)),
+            free.eq(~(commanded | Cat(replica.committed for replica in replicas))),
             refresh.wanted.eq(wanted), refresh.free.eq(free),
             refresh.prea_ok.eq(Cat(replica.prea_ok for replica in replicas)),
             refresh.ref_ok.eq(Cat(replica.ref_ok for replica in replicas)),
@@ -89,34 +97,36 @@ class Channel(wiring.Component):
             scheduler.write.eq(draining),
             scheduler.urgent.eq(Mux(draining, writes.urgent, reads.urgent)),
             scheduler.valid.eq(Mux(draining, writes.valid, reads.valid)),
-            reads.remove.eq(Mux(draining, 0, scheduler.remove)),
-            writes.remove.eq(Mux(draining, scheduler.remove, 0)),
-            read_data.expect.eq(reads.remove.any()), read_data.tag.eq(scheduler.note),
-            write_data.send.eq(writes.remove.any()), write_data.sent_slot.eq(scheduler.note),
+            scheduler.wanted_rows.eq(Mux(draining, writes.wanted_rows, reads.wanted_rows)),
+            reads.leaves.eq(Mux(draining, 0, scheduler.leaves)),
+            writes.leaves.eq(Mux(draining, scheduler.leaves, 0)),
+            read_data.expect.eq(reads.leaves[-1]), read_data.tag.eq(scheduler.note),
+            write_data.send.eq(writes.leaves[-1]), write_data.sent_slot.eq(scheduler.note),
             read_data.read_data.eq(self.pins.read_data),
             self.pins.write_data.eq(write_data.write_data), self.pins.write_mask.eq(write_data.write_mask),
             self.response.valid.eq(read_data.response.valid), self.response.payload.eq(read_data.response.payload),
         ]
-        for name in ("open", "rows", "act_ok", "pre_ok", "read_ok", "write_ok", "soon"):
-            m.d.comb += getattr(scheduler, name).eq(Cat(getattr(replica, name) for replica in replicas))
+        for queue, column in ((reads, "next_read_ok"), (writes, "next_write_ok")):
+            for inner, outer in (("act_ok", "next_act_ok"), ("pre_ok", "next_pre_ok"), ("column_ok", column)):
+                m.d.comb += getattr(queue, inner).eq(Cat(getattr(replica, outer) for replica in replicas))
+        m.d.comb += scheduler.soon.eq(Cat(replica.soon for replica in replicas))
         for i, entry in enumerate(scheduler.entries):
-            for part in ("location", "note"):
+            for part in ("location", "note", "status"):
                 m.d.comb += Value.cast(entry[part]).eq(Mux(draining, self._field(writes, i, part), self._field(reads, i, part)))
-        m.d.sync += [self.pins.pins.rank.eq(scheduler.rank), self.pins.pins.command.eq(scheduler.command)]
+        m.d.sync += [
+            self.pins.pins.rank.eq(scheduler.rank), self.pins.pins.command.eq(scheduler.command),
+            commanded.eq((scheduler.command.kind != Command.NONE) << scheduler.rank),
+        ]
 
         # Inhibit pins. `soon` keeps the unit's column commands off when the host's, which waits for the same minima, becomes legal.
         for rank, replica in enumerate(replicas):
-            pin, hits = self.pins.inhibit[rank], Signal(config.part.all_banks, name=f"hits_{rank}")
-            predicts = Signal(name=f"predicts_{rank}")
-            m.d.comb += [
-                predicts.eq(replica.policy == Policy.NEXT_RANK),
-                hits.eq(scheduler.hits.word_select(rank, len(hits))),
-            ]
+            pin, predicts = self.pins.inhibit[rank], Signal(name=f"predicts_{rank}")
+            m.d.comb += predicts.eq(replica.policy == Policy.NEXT_RANK)
             m.d.sync += [
                 pin.hold_all.eq(~refresh.normal[rank] | reserved[rank] | (scheduler.urgent & is_for(scheduler.entries[0].location, rank))
                                 | scheduler.next_ranks[rank]),
                 pin.hold_writes.eq(predicts & ~draining & (
-                    (reads.valid[0] & is_for(reads.entries[0].location, rank)) | announced[rank] | hits.any())),
+                    (reads.valid[0] & is_for(reads.entries[0].location, rank)) | announced[rank] | scheduler.hit_ranks[rank])),
             ]
             with m.If(launches(config, self.request, rank)):
                 m.d.sync += self.active[rank].eq(1)
@@ -128,29 +138,35 @@ class Channel(wiring.Component):
 
     @staticmethod
     def _field(queue: RequestQueue, index: int, part: str):
-        """Location or note of an entry as a value; 0 behind the queue's end (the longer queue has more entries)."""
+        """A part of an entry as a value; 0 behind the queue's end (the longer queue has more entries)."""
         return Value.cast(queue.entries[index][part]) if index < queue.size else Const(0, 1)
 
-    def _entry(self, m: Module, reads: RequestQueue, writes: RequestQueue, write_data: WriteData):
+    def _entry(self, m: Module, reads: RequestQueue, writes: RequestQueue, write_data: WriteData, replicas: list):
         """The two registers in front of the queues. Returns whether each is full, the ranks they announce a read for, and `forced`."""
-        layout = channel_request_layout(self.config)
+        config = self.config
+        layout = channel_request_layout(config)
         arriving, incoming = Signal(layout, reset_less=True), Signal(layout, reset_less=True)
         arrived, waiting, forwards, held, enters = (Signal(name=name) for name in ("arrived", "waiting", "forwards", "held", "enters"))
-        same = Cat(
-            Mux(incoming.write, self._field(reads, i, "location"), self._field(writes, i, "location")) == Value.cast(incoming.location)
-            for i in range(max(reads.size, writes.size)))
+        is_open, hit = Signal(name="incoming_open"), Signal(name="incoming_hit")
         m.d.comb += [
             self.request.ready.eq(~arrived | forwards),
             forwards.eq(arrived & (~waiting | enters)),
-            held.eq((same & Mux(incoming.write, reads.valid, writes.valid)).any()),    # by an entry of the other queue
+            held.eq(Mux(incoming.write, self._clashes(reads), self._clashes(writes))),      # by an entry of the other queue
             enters.eq(waiting & ~held & ~Mux(incoming.write, writes.full, reads.full)),
             reads.push.eq(enters & ~incoming.write),
-            reads.entry.location.eq(incoming.location), reads.entry.note.eq(incoming.tag),
+            reads.entry.note.eq(incoming.tag),
             writes.push.eq(enters & incoming.write),
-            writes.entry.location.eq(incoming.location), writes.entry.note.eq(write_data.slot),
+            writes.entry.note.eq(write_data.slot),
             write_data.store.eq(writes.push),
             write_data.block.data.eq(incoming.data), write_data.block.mask.eq(incoming.mask),
         ]
+        changes = [replica.change for replica in replicas]
+        for queue in (reads, writes):
+            m.d.comb += [
+                *(there.eq(here) for there, here in zip(queue.changes, changes)),
+                queue.compare.eq(forwards), queue.compared.eq(arriving.location),
+                queue.entry.location.eq(incoming.location), queue.entry.status.open.eq(is_open), queue.entry.status.hit.eq(hit),
+            ]
         with m.If(self.request.ready):
             m.d.sync += arrived.eq(self.request.valid)
         with m.If(self.request.ready & self.request.valid):
@@ -159,16 +175,35 @@ class Channel(wiring.Component):
             m.d.sync += [waiting.eq(1), incoming.eq(arriving)]
         with m.Elif(enters):
             m.d.sync += waiting.eq(0)
+
+        # What is known of the request's row: looked up on the way into `incoming`, followed from then on.
+        place = Signal(range(config.ranks * config.part.all_banks))
+        found_open, found_hit = Signal(), Signal()
+        rows = Cat(replica.rows for replica in replicas)
+        m.d.comb += [
+            place.eq(Cat(arriving.location.bank, arriving.location.rank)),
+            found_open.eq(Cat(replica.open for replica in replicas).bit_select(place, 1)),
+            found_hit.eq(found_open & (rows.word_select(place, config.field_bits["row"]) == arriving.location.row)),
+        ]
+        with m.If(forwards):
+            m.d.sync += Cat(is_open, hit).eq(Cat(*after_change(config, changes, arriving.location, found_open, found_hit)[:2]))
+        with m.Else():
+            m.d.sync += Cat(is_open, hit).eq(Cat(*after_change(config, changes, incoming.location, is_open, hit)[:2]))
         announced = [
             (arrived & ~arriving.write & is_for(arriving.location, rank)) | (waiting & ~incoming.write & is_for(incoming.location, rank))
-            for rank in range(self.config.ranks)]
+            for rank in range(config.ranks)]
         return arrived, waiting, announced, waiting & ~incoming.write & held
+
+    @staticmethod
+    def _clashes(queue: RequestQueue) -> Value:
+        """Whether an entry of a queue names the block of `incoming`."""
+        return Cat(entry.status.clash for entry in queue.entries).any()
 
     def _mode(self, m: Module, reads: RequestQueue, writes: RequestQueue, forced):
         """Whether writes are served: the register `draining`."""
         config, draining, want = self.config, Signal(name="draining"), Signal(name="want")
         launching = Cat(in_launch_row(config, entry.location) for entry in writes.entries) & writes.valid
-        enough = Mux(draining, writes.count > config.drain_low, writes.count >= config.drain_high)
+        enough = Mux(draining, writes.valid[config.drain_low], writes.valid[config.drain_high - 1])     # more than low, or high
         m.d.comb += want.eq(writes.valid[0] & (writes.urgent | ~reads.valid[0] | forced | launching.any() | enough))
         m.d.sync += draining.eq(want & ~reads.urgent)
         return draining

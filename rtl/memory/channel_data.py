@@ -12,7 +12,8 @@ from rtl.memory.interfaces import TAG_BITS, response_layout
 def write_slots(config: DramConfig) -> int:
     """Blocks of write data a channel can hold: a full queue, and those whose WR is chosen but whose data is not yet read out.
 
-    A slot is free again in the cycle behind the read, CWL cycles behind the choice of the WR; WRs are a burst or more apart.
+    A slot is free again in the cycle behind the read, CWL cycles behind the choice of the WR, or with CWL 0 behind its last beat; WRs are a
+    burst or more apart.
     """
     return config.write_entries + config.timing["tCWL"] // config.part.burst_cycles + 1
 
@@ -23,6 +24,7 @@ class WriteData(wiring.Component):
     `store` takes `block` into `slot`, the lowest free one (there is always one while the write queue is not full). `send` with
     `sent_slot` in cycle t (WR on the pins in t+1) drives its beats in t+1+CWL .. t+CWL+tBL and frees the slot. `write_mask` is 0 when
     nothing is driven; `write_data` then has no meaning. One block in a cycle; WRs a burst or more apart are taken for granted.
+    Data that goes with its command (CWL 0) is read word by word while it is driven, so that the choice of the WR ends in a register.
     """
 
     def __init__(self, config: DramConfig):
@@ -42,8 +44,9 @@ class WriteData(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         part, slots = self.config.part, write_slots(self.config)
+        early = not self.config.timing["tCWL"]
         m.submodules.memory = memory = Memory(shape=self.block.shape(), depth=slots, init=[])
-        write, read = memory.write_port(), memory.read_port()    # the read port keeps its block until the next one is read
+        write, read = memory.write_port(), memory.read_port(domain="comb" if early else "sync")    # "sync" keeps its block until the next
         used, freed, taken = Signal(slots), Signal(slots), Signal(slots)
         send, slot = self.send, self.sent_slot
         for stage in range(self.config.timing["tCWL"]):
@@ -55,13 +58,17 @@ class WriteData(wiring.Component):
                 m.d.comb += self.slot.eq(i)
         m.d.comb += [
             taken.eq(self.store << self.slot),
-            freed.eq(send << slot),
             write.en.eq(self.store), write.addr.eq(self.slot), write.data.eq(self.block),
-            read.en.eq(send), read.addr.eq(slot),
         ]
         m.d.sync += used.eq((used | taken) & ~freed)
 
-        driving, beat = Signal(), Signal(range(part.burst_cycles))
+        driving, beat, driven = Signal(), Signal(range(part.burst_cycles)), Signal(len(slot))
+        if early:
+            m.d.comb += [freed.eq((driving & (beat == part.burst_cycles - 1)) << driven), read.addr.eq(driven)]
+        else:
+            m.d.comb += [freed.eq(send << slot), read.en.eq(send), read.addr.eq(slot)]
+        with m.If(send):
+            m.d.sync += driven.eq(slot)
         with m.If(send):
             m.d.sync += [driving.eq(1), beat.eq(0)]
         with m.Elif(driving):

@@ -1,6 +1,6 @@
 """Signatures and payloads of the DRAM system: requests, command pins, data pins, near-data commands."""
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import Const, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,6 +33,13 @@ def location_layout(config: DramConfig) -> data.StructLayout:
     """Where a block lies inside a channel. `bank` is the bank id; `column` counts bursts."""
     bits = config.field_bits
     return data.StructLayout({"rank": bits["rank"], "bank": bits["bank"], "row": bits["row"], "column": bits["column"]})
+
+
+def in_launch_row(config: DramConfig, location):
+    """Whether a location lies in the row of the launch registers: the last row of the last bank. Never without near-data units."""
+    if not config.reserved:
+        return Const(0, 1)
+    return location.row.all() & location.bank.all()
 
 
 def request_layout(config: DramConfig) -> data.StructLayout:
@@ -78,6 +85,12 @@ def command_layout(config: DramConfig) -> data.StructLayout:
     """A command to one rank."""
     bits = config.field_bits
     return data.StructLayout({"kind": Command, "bank": bits["bank"], "row": bits["row"], "column": bits["column"]})
+
+
+def rows_change_layout(config: DramConfig) -> data.StructLayout:
+    """What a cycle changes in a rank's rows at its end: ACT opens `row` of `bank`, PRE closes `bank`, PREA all. At most one of them."""
+    bits = config.field_bits
+    return data.StructLayout({"opens": 1, "closes": 1, "closes_all": 1, "bank": bits["bank"], "row": bits["row"]})
 
 
 class CommandPins(wiring.Signature):

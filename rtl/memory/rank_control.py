@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gen.dram import SOON, DramConfig
 from gen.nda import Policy
-from rtl.memory.interfaces import Command, CommandPins, Inhibit, command_layout
+from rtl.memory.interfaces import Command, CommandPins, Inhibit, command_layout, rows_change_layout
 from rtl.memory.launch import Launch, check_near_data
 from rtl.memory.sequencer import WORK, Sequencer
 from rtl.memory.trackers import FourActivates, Tracker, counter_bits
@@ -14,6 +14,7 @@ from rtl.sharing import place
 
 BANK_TRACKERS = ("rcd", "ras", "rc", "rp", "rtp", "wr")
 GROUP_TRACKERS = ("ccd_l", "rrd_l", "wtr_l")
+ALLOWED = ("act_ok", "pre_ok", "read_ok", "write_ok")
 RANK_TRACKERS = ("ccd_s", "rrd_s", "wtr_s", "rtw", "rfc")
 
 
@@ -24,10 +25,12 @@ class RankControl(wiring.Component):
     launches); outputs decide about t+1. A bit of a vector is a bank id.
 
     ============================ =======================================================================================
-    `free`                       the host may put a command: none to this rank on the pins, none committed by the unit
+    `committed`                  the unit commits a command: it is on the rank in the next cycle
     `open`, `rows`               banks with an open row; `rows.word_select(bank, row bits)` is a bank's row
+    `change`                     what becomes of `open` and `rows` at the end of this cycle
     `act_ok`, `pre_ok`           the minima for ACT (PRE) of the bank are over; whether it is closed (open) is not included
     `read_ok`, `write_ok`        the same for RD and WR; neither the open row nor other ranks of the channel are included
+    `next_act_ok` and so on      these four in the next cycle
     `soon`                       tRCD of the bank is over in 6 cycles or less
     `prea_ok`, `ref_ok`          PREA, REF are legal
     `frozen`                     between PREA and REF: the unit proposes nothing
@@ -38,7 +41,8 @@ class RankControl(wiring.Component):
     `state`                      every register, for the comparison of two copies; of the parameter memory what is written and used
     ============================ =======================================================================================
 
-    `free` and `finished` follow `pins` and `inhibit` in the same cycle; `state` holds, besides registers, words of a launch as they arrive.
+    `committed`, `change`, `finished` and `next_...` follow `pins` and `inhibit` in the same cycle; `state` holds, besides registers, words
+    of a launch as they arrive.
     With `reserved` = 0 there is no unit: no command, never busy. Raises ValueError for a `rank` the channel has not, DramError for a part
     a near-data unit does not fit.
     """
@@ -54,13 +58,12 @@ class RankControl(wiring.Component):
             "pins": In(CommandPins(config)),
             "inhibit": In(Inhibit),
             "write_data": In(8 * config.part.beat_bytes),
-            "free": Out(1),
+            "committed": Out(1),
             "open": Out(banks),
             "rows": Out(banks * config.field_bits["row"]),
-            "act_ok": Out(banks),
-            "pre_ok": Out(banks),
-            "read_ok": Out(banks),
-            "write_ok": Out(banks),
+            "change": Out(rows_change_layout(config)),
+            **{name: Out(banks, init=(1 << banks) - 1) for name in ALLOWED},  # type: ignore[call-arg]
+            **{f"next_{name}": Out(banks) for name in ALLOWED},
             "soon": Out(banks),
             "prea_ok": Out(1),
             "ref_ok": Out(1),
@@ -95,8 +98,7 @@ class RankControl(wiring.Component):
 
         # The command that takes effect at the end of this cycle: the host's, on the rank now, or else the unit's, on the rank next cycle.
         near = Signal(command_layout(config))
-        committed = Signal()
-        m.d.comb += [committed.eq(near.kind != Command.NONE), self.free.eq(~host & ~committed)]
+        m.d.comb += self.committed.eq(near.kind != Command.NONE)
         loads = {}
         for kind in (Command.ACT, Command.PRE, Command.RD, Command.WR):
             loads[kind] = from_host, from_near = Signal(banks, name=f"host_{kind.name}"), Signal(banks, name=f"near_{kind.name}")
@@ -104,11 +106,17 @@ class RankControl(wiring.Component):
         close_all, refresh = Signal(), Signal()
         m.d.comb += [close_all.eq(host & (pins.kind == Command.PREA)), refresh.eq(host & (pins.kind == Command.REF))]
 
-        activate = loads[Command.ACT][0] | loads[Command.ACT][1]
+        change = self.change
+        m.d.comb += [
+            change.opens.eq((host & (pins.kind == Command.ACT)) | (near.kind == Command.ACT)),
+            change.closes.eq((host & (pins.kind == Command.PRE)) | (near.kind == Command.PRE)),
+            change.closes_all.eq(close_all), change.bank.eq(Mux(host, pins.bank, near.bank)), change.row.eq(Mux(host, pins.row, near.row)),
+        ]
         for bank in range(banks):
-            with m.If(activate[bank]):
-                m.d.sync += self.rows.word_select(bank, row_bits).eq(Mux(host, pins.row, near.row))
-        m.d.sync += self.open.eq((self.open | activate) & ~(loads[Command.PRE][0] | loads[Command.PRE][1] | close_all.replicate(banks)))
+            with m.If(change.opens & (change.bank == bank)):
+                m.d.sync += [self.open[bank].eq(1), self.rows.word_select(bank, row_bits).eq(change.row)]
+            with m.If(change.closes_all | (change.closes & (change.bank == bank))):
+                m.d.sync += self.open[bank].eq(0)
         with m.If(close_all):
             m.d.sync += self.frozen.eq(1)
         with m.Elif(refresh):
@@ -149,25 +157,26 @@ class RankControl(wiring.Component):
         m.d.comb += [faw.host.eq(act[0].any()), faw.near.eq(act[1].any())]
 
         def all_clear(banked: tuple, grouped: tuple, ranked: tuple) -> Value:
-            """A bit a bank: all these trackers allow its command. Bank ids count through the groups first."""
+            """A bit a bank: all these trackers will allow its command in the next cycle. Bank ids count through the groups first."""
             bits = Value.cast((1 << banks) - 1)
             for name in banked:
-                bits &= Cat(tracker.clear for tracker in bank[name])
+                bits &= Cat(tracker.clears for tracker in bank[name])
             for name in grouped:
-                bits &= Cat(tracker.clear for tracker in group[name]).replicate(part.banks)
+                bits &= Cat(tracker.clears for tracker in group[name]).replicate(part.banks)
             for tracker in ranked:
-                bits &= tracker.clear.replicate(banks)
+                bits &= tracker.clears.replicate(banks)
             return bits[:banks]
 
         m.d.comb += [
-            self.act_ok.eq(all_clear(("rp", "rc"), ("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
-            self.pre_ok.eq(all_clear(("ras", "rtp", "wr"), (), ())),
-            self.read_ok.eq(all_clear(("rcd",), ("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
-            self.write_ok.eq(all_clear(("rcd",), ("ccd_l",), (rank["ccd_s"], rank["rtw"]))),
+            self.next_act_ok.eq(all_clear(("rp", "rc"), ("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
+            self.next_pre_ok.eq(all_clear(("ras", "rtp", "wr"), (), ())),
+            self.next_read_ok.eq(all_clear(("rcd",), ("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
+            self.next_write_ok.eq(all_clear(("rcd",), ("ccd_l",), (rank["ccd_s"], rank["rtw"]))),
             self.soon.eq(Cat(tracker.left <= SOON for tracker in bank["rcd"])),
             self.prea_ok.eq(self.pre_ok.all() & rank["rfc"].clear),
             self.ref_ok.eq(~self.open.any() & Cat(tracker.clear for tracker in bank["rp"]).all() & rank["rfc"].clear),
         ]
+        m.d.sync += [getattr(self, name).eq(getattr(self, f"next_{name}")) for name in ALLOWED]
         return Cat(*(tracker.left for tracker in trackers), faw.left)
 
     def _unit(self, m: Module, near, host: Signal, written: Signal) -> Value:

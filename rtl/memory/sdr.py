@@ -43,16 +43,22 @@ MODE_STROBES = 0b111
 
 
 class SdrPins(wiring.Component):
-    """Between a channel and a chip: a register on every output and on the data read.
+    """Between a channel and a chip: two registers on every output and on the data read, the outer ones in the pads.
 
-    A command and write data on the channel's side in cycle t are on the chip's wires in t+1; the chip's data of cycle t is `read_data` in
-    t+1. So with a chip of CAS latency tCL - SDR_STAGES the channel sees exactly its tCL.
+    A command and write data on the channel's side in cycle t are on the chip's wires in t+2; the chip's data of cycle t is `read_data` in
+    t+2. With `pads` False the outer registers are not in here: a board has them in its pads. So with a chip of CAS latency
+    tCL - SDR_STAGES the channel sees exactly its tCL.
     From reset on: `init_cycles` cycles without a command (the part's tINIT when None; shorter only in simulation), precharge all, the
     part's auto refreshes, the mode register; then `ready` rises for good, and only then is a command of the channel taken.
-    Masks are dqm; it is 0 while reading, as it acts on read data too. Raises DramError for a part that is not SDR or has other bursts.
+    Masks are dqm; it is 0 while reading, as it acts on read data too.
+
+    What a board must do: the chip takes a command anywhere within its cycle, but its data has to be there when a cycle ends. So send the
+    clock out through a double data rate output, as late as the commands, and let it rise half a cycle (inverted) to three quarters of one
+    (a phase of the PLL) behind this component's clock; the rest is its datasheet's set-up, hold, tAC and tOH.
+    Raises DramError for a part that is not SDR or has other bursts.
     """
 
-    def __init__(self, config: DramConfig, *, init_cycles: int | None = None):
+    def __init__(self, config: DramConfig, *, init_cycles: int | None = None, pads: bool = True):
         part = config.part
         if part.family != "sdr":
             raise DramError(f"part = {part.name!r} is no SDR part")
@@ -66,7 +72,7 @@ class SdrPins(wiring.Component):
         self.init_cycles = config.timing["tINIT"] if init_cycles is None else init_cycles
         if self.init_cycles < 1:
             raise DramError(f"init_cycles = {self.init_cycles} is outside 1.. cycles")
-        self.config = config
+        self.config, self.pads = config, pads
         super().__init__({"channel": In(ChannelPins(config)), "chip": Out(ChipPins(config)), "ready": Out(1)})
 
     def elaborate(self, platform):
@@ -110,17 +116,21 @@ class SdrPins(wiring.Component):
         with m.If(writing):
             m.d.sync += left.eq(Mux(left == 0, part.burst_cycles - 1, left - 1))
 
+        inner = ChipPins(self.config).create(path=("inner",))
         m.d.sync += [
-            chip.cke.eq(1),
-            chip.cs.eq(1),
-            Cat(chip.ras, chip.cas, chip.we).eq(strobes),
-            chip.ba.eq(command.bank),
-            chip.a.eq(address),
-            chip.dqm.eq(Mux(writing, ~self.channel.write_mask, (~self.ready).replicate(len(chip.dqm)))),
-            chip.dq_o.eq(self.channel.write_data),
-            chip.dq_oe.eq(writing),
-            self.channel.read_data.eq(chip.dq_i),
+            inner.cke.eq(1),
+            inner.cs.eq(1),
+            Cat(inner.ras, inner.cas, inner.we).eq(strobes),
+            inner.ba.eq(command.bank),
+            inner.a.eq(address),
+            inner.dqm.eq(Mux(writing, ~self.channel.write_mask, (~self.ready).replicate(len(chip.dqm)))),
+            inner.dq_o.eq(self.channel.write_data),
+            inner.dq_oe.eq(writing),
+            self.channel.read_data.eq(inner.dq_i),
         ]
+        outer = m.d.sync if self.pads else m.d.comb
+        outer += [getattr(chip, name).eq(getattr(inner, name)) for name in ChipPins(self.config).members if name != "dq_i"]
+        outer += inner.dq_i.eq(chip.dq_i)
         return m
 
 
@@ -131,9 +141,9 @@ class SdrMemory(wiring.Component):
     is the first one with `ready`.
     """
 
-    def __init__(self, config: DramConfig, *, init_cycles: int | None = None):
+    def __init__(self, config: DramConfig, *, init_cycles: int | None = None, pads: bool = True):
         self.config = config
-        self.pins = [SdrPins(config, init_cycles=init_cycles) for _ in range(config.channels)]
+        self.pins = [SdrPins(config, init_cycles=init_cycles, pads=pads) for _ in range(config.channels)]
         self.system = MemorySystem(config)
         super().__init__({
             "port": Out(self.system.port.signature), "chips": Out(ChipPins(config)).array(config.channels), "ready": Out(1)})

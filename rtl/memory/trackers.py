@@ -1,6 +1,6 @@
 """Trackers: the counters behind the datasheet's least distances between DRAM commands."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,9 @@ class Tracker(wiring.Component):
     """One minimum of `cycles` (1 or more) between two commands, named by its instance (``bank_3_ras``: tRAS of bank 3).
 
     `host` in t: the first command is on the pins in t. `near` in t: it is on the rank in t+1. `left` counts down from the next cycle on;
-    `clear` (`left` is 0) in t: this minimum allows the second command in t+1. Enforces this one minimum and nothing else: neither the
-    state of a bank nor other parameters. Loading again while it counts is right, as the minimum holds from the last command.
+    `clear` (`left` is 0) in t: this minimum allows the second command in t+1; `clears`: it will be clear in the next cycle. Enforces this
+    one minimum and nothing else: neither the state of a bank nor other parameters. Loading again while it counts is right, as the minimum
+    holds from the last command.
     Raises ValueError for fewer cycles.
     """
 
@@ -28,12 +29,15 @@ class Tracker(wiring.Component):
         if cycles < 1:
             raise ValueError(f"cycles = {cycles} is outside 1 or more")
         self.cycles = cycles
-        super().__init__({"host": In(1), "near": In(1), "left": Out(counter_bits(cycles)), "clear": Out(1)})
+        super().__init__({"host": In(1), "near": In(1), "left": Out(counter_bits(cycles)), "clear": Out(1), "clears": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         host, near = load_values(self.cycles)
-        m.d.comb += self.clear.eq(self.left == 0)
+        m.d.comb += [
+            self.clear.eq(self.left == 0),
+            self.clears.eq(Mux(self.host, host == 0, Mux(self.near, near == 0, self.left <= 1))),
+        ]
         with m.If(self.host):
             m.d.sync += self.left.eq(host)
         with m.Elif(self.near):
@@ -54,7 +58,8 @@ class FourActivates(wiring.Component):
         if cycles < 1:
             raise ValueError(f"cycles = {cycles} is outside 1 or more")
         self.cycles = cycles
-        super().__init__({"host": In(1), "near": In(1), "left": Out(self.state_bits(cycles)), "clear": Out(1)})
+        super().__init__({"host": In(1), "near": In(1), "left": Out(self.state_bits(cycles)), "clear": Out(1),
+                          "clears": Out(1)})
 
     @staticmethod
     def state_bits(cycles: int) -> int:
@@ -75,7 +80,13 @@ class FourActivates(wiring.Component):
                 m.d.sync += counter.eq(counter - 1)
         with m.If(self.host | self.near):
             m.d.sync += turn.eq(turn + 1)
-        zero = Signal(4)
-        m.d.comb += [zero.eq(Cat(counter == 0 for counter in counters)), self.clear.eq(zero.bit_select(turn, 1)),
-                     self.left.eq(Cat(*counters, turn))]
+        zero, nearly = Signal(4), Signal(4)
+        m.d.comb += [
+            zero.eq(Cat(counter == 0 for counter in counters)),
+            nearly.eq(Cat(counter <= 1 for counter in counters)),
+            self.clear.eq(zero.bit_select(turn, 1)),
+            # A load passes the turn on to another counter, which only counts.
+            self.clears.eq(nearly.bit_select((turn + (self.host | self.near))[:2], 1)),
+            self.left.eq(Cat(*counters, turn)),
+        ]
         return m

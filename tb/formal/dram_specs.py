@@ -1,15 +1,18 @@
 """What must hold of the DRAM system's parts: address map, request queues, timing trackers, scheduler."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from gen.dram import DramConfig
 from rtl.memory.address_map import AddressMap
-from rtl.memory.interfaces import TAG_BITS, Command
+from rtl.memory.interfaces import TAG_BITS, Command, in_launch_row
 from rtl.memory.rank_control import RankControl
 from rtl.memory.request_queue import RequestQueue, entry_layout
-from rtl.memory.scheduler import Scheduler, in_launch_row
+from rtl.memory.scheduler import Scheduler
 from rtl.memory.trackers import FourActivates, Tracker
 from tb.formal.specs import given, must, observer
 
@@ -63,8 +66,8 @@ class RequestQueueSpec(wiring.Component):
             given(self.remove & ~((1 << inside) - 1)[:self.entries] == 0),
             given(~self.push | (inside != self.entries)),
             removes.eq(self.remove.any()),
-            queue.push.eq(self.push), queue.entry.note.eq(self.note), queue.remove.eq(self.remove),
-            must(queue.count == inside), must(queue.valid == ((1 << inside) - 1)[:self.entries]),
+            queue.push.eq(self.push), queue.entry.note.eq(self.note), queue.leaves.eq(-self.remove),
+            must(queue.valid == ((1 << inside) - 1)[:self.entries]),
             must(queue.full == (inside == self.entries)), must(inside <= self.entries),
         ]
         m.d.sync += inside.eq(inside + self.push - removes)
@@ -98,6 +101,13 @@ def _age(m: Module, name: str, host, near, top: int):
     return age
 
 
+def _foretold(m: Module, tracker):
+    """Whether there was a cycle before, and what the tracker said in it of this one."""
+    known, clears = Signal(), Signal()
+    m.d.sync += [known.eq(1), clears.eq(tracker.clears)]
+    return known, clears
+
+
 class TrackerSpec(wiring.Component):
     """A tracker allows a command for the next cycle exactly when that is `cycles` or more after the last first command."""
 
@@ -109,13 +119,15 @@ class TrackerSpec(wiring.Component):
         m = observer()
         m.submodules.tracker = tracker = self.make(cycles=self.cycles)
         age = _age(m, "age", self.host, self.near, self.cycles)
+        known, clears = _foretold(m, tracker)
         m.d.comb += [
             given(~(self.host & self.near)),
-            # A host command and a near-data one in the cycle after it cannot be: that is what `free` is for.
+            # A host command and a near-data one in the cycle after it cannot be: the controller's rule of free ranks.
             tracker.host.eq(self.host), tracker.near.eq(self.near),
             must(age <= self.cycles),
             must(tracker.clear == (age + 1 >= self.cycles)),
             must(tracker.left == Mux(age + 1 >= self.cycles, 0, self.cycles - 1 - age)),
+            must(~known | (tracker.clear == clears)),
         ]
         return m
 
@@ -143,8 +155,27 @@ class FourActivatesSpec(wiring.Component):
         for i, age in enumerate(ages):    # the youngest is in the counter before the one whose turn it is
             counter = Cat(tracker.left[:4 * bits]).word_select((turn + 3 - i)[:2], bits)
             m.d.comb += [must(age <= top), must(counter == Mux(age + 1 >= top, 0, top - 1 - age))]
-        m.d.comb += must(tracker.clear == (ages[3] + 1 >= top))
+        known, clears = _foretold(m, tracker)
+        m.d.comb += [must(tracker.clear == (ages[3] + 1 >= top)), must(~known | (tracker.clear == clears))]
         return m
+
+
+def _know(m: Module, config: DramConfig, scheduler: Scheduler, entries, valid, rank):
+    """Give a scheduler entries whose status fits the banks, which `rank` describes, and the rows they wait for."""
+    marks = []
+    for i, (there, here) in enumerate(zip(scheduler.entries, entries)):
+        location, status = here.location, there.status
+        bank = Cat(location.bank, location.rank)
+        is_open = rank.open.bit_select(bank, 1)
+        hit = is_open & (rank.rows.word_select(bank, config.field_bits["row"]) == location.row)
+        column = Mux(scheduler.write, rank.write_ok, rank.read_ok).bit_select(bank, 1)
+        m.d.comb += [
+            there.location.eq(location), there.note.eq(here.note), status.open.eq(is_open), status.hit.eq(hit),
+            status.moves.eq(valid[i] & hit & column), status.opens.eq(valid[i] & ~is_open & rank.act_ok.bit_select(bank, 1)),
+            status.closes.eq(valid[i] & is_open & ~hit & rank.pre_ok.bit_select(bank, 1)),
+        ]
+        marks.append((valid[i] & hit & ((~in_launch_row(config, location)) if i else 1)) << bank)
+    m.d.comb += scheduler.wanted_rows.eq(reduce(or_, marks))
 
 
 class SchedulerSpec(wiring.Component):
@@ -170,10 +201,10 @@ class SchedulerSpec(wiring.Component):
         m = observer()
         config = self.config
         m.submodules.scheduler = scheduler = self.make(config)
-        for name in self.signature.members:
-            if name != "entries":
-                m.d.comb += getattr(scheduler, name).eq(getattr(self, name))
-        m.d.comb += [there.eq(here) for there, here in zip(scheduler.entries, self.entries)]
+        for name in ("valid", "write", "urgent", "soon", "taking", "precharge", "refresh"):
+            m.d.comb += getattr(scheduler, name).eq(getattr(self, name))
+        _know(m, config, scheduler, self.entries, self.valid, self)
+        remove = scheduler.leaves & ~(scheduler.leaves << 1)[:len(scheduler.leaves)]
         maintenance = self.precharge | self.refresh
         m.d.comb += [given(self.precharge & self.refresh == 0), given(maintenance & (maintenance - 1) == 0),
                      given(self.valid & (self.valid + 1) == 0)]
@@ -186,7 +217,7 @@ class SchedulerSpec(wiring.Component):
 
         taking = self.taking.bit_select(scheduler.rank, 1) if config.ranks > 1 else self.taking
         with m.If(maintenance.any()):
-            m.d.comb += [must(kind == Mux(self.refresh.any(), Command.REF.value, Command.PREA.value)), must(~scheduler.remove.any())]
+            m.d.comb += [must(kind == Mux(self.refresh.any(), Command.REF.value, Command.PREA.value)), must(~scheduler.leaves.any())]
             if config.ranks > 1:
                 m.d.comb += must(maintenance.bit_select(scheduler.rank, 1))
         with m.Else():
@@ -197,14 +228,14 @@ class SchedulerSpec(wiring.Component):
             must(~(kind == Command.RD.value) | (of(self.read_ok) & ~self.write)),
             must(~(kind == Command.WR.value) | (of(self.write_ok) & self.write)),
             must(~column | of(self.open)),
-            must(column == scheduler.remove.any()),
-            must(scheduler.remove & (scheduler.remove - 1) == 0),
-            must(scheduler.remove & ~self.valid == 0),
+            must(column == scheduler.leaves.any()),
+            must(scheduler.leaves | (scheduler.leaves << 1)[:len(scheduler.leaves)] == scheduler.leaves),
+            must(remove & ~self.valid == 0),
         ]
         row = self.rows.word_select(bank, config.field_bits["row"])
         locations = [entry.location for entry in scheduler.entries]
         for i, location in enumerate(locations):
-            with m.If(scheduler.remove[i]):
+            with m.If(remove[i]):
                 m.d.comb += [must(Cat(location.bank, location.rank) == bank), must(location.row == row),
                              must(location.column == scheduler.command.column)]
                 if i:
@@ -228,7 +259,7 @@ class SchedulerSpec(wiring.Component):
             if config.ranks == 1:
                 may = Mux(self.write, self.write_ok, self.read_ok).bit_select(place, 1)
                 with m.If(allowed & is_open & hit & may):
-                    m.d.comb += must(column & scheduler.remove[0])
+                    m.d.comb += must(column & remove[0])
         return m
 
 
@@ -263,16 +294,19 @@ class ServiceSpec(wiring.Component):
         config = self.config
         m.submodules.scheduler = scheduler = Scheduler(config)
         m.submodules.rank = rank = RankControl(config, rank=0)
-        for name in ("open", "rows", "act_ok", "pre_ok", "read_ok", "write_ok", "soon"):
-            m.d.comb += getattr(scheduler, name).eq(getattr(rank, name))
-        m.d.comb += [there.eq(here) for there, here in zip(scheduler.entries, self.entries)]
-        m.d.comb += [scheduler.valid.eq(self.valid), scheduler.write.eq(self.write), scheduler.urgent.eq(self.urgent & self.heard),
-                     scheduler.taking.eq(rank.free), given(self.valid & (self.valid + 1) == 0), given(self.valid[0] | ~self.urgent)]
+        _know(m, config, scheduler, self.entries, self.valid, rank)
+        commanded = Signal()
+        m.d.sync += commanded.eq(scheduler.command.kind != Command.NONE)
+        m.d.comb += [
+            scheduler.soon.eq(rank.soon), scheduler.valid.eq(self.valid), scheduler.write.eq(self.write),
+            scheduler.urgent.eq(self.urgent & self.heard), scheduler.taking.eq(~commanded),
+            given(self.valid & (self.valid + 1) == 0), given(self.valid[0] | ~self.urgent),
+        ]
         m.d.sync += rank.pins.command.eq(scheduler.command)
         # An urgent entry 0 stays until it is served.
         last = Signal(self.entries[0].shape())
         write, urgent, served = Signal(), Signal(), Signal()
-        m.d.comb += served.eq(scheduler.remove[0])
+        m.d.comb += served.eq(scheduler.leaves[0])
         m.d.sync += [last.eq(self.entries[0]), write.eq(self.write), urgent.eq(self.urgent & ~served)]
         with m.If(urgent):
             m.d.comb += [given(self.urgent), given(self.write == write), given(self.entries[0].as_value() == last.as_value())]

@@ -73,7 +73,7 @@ class Sliding(RequestQueue):
 
     def elaborate(self, platform):
         m = super().elaborate(platform)
-        with m.If(self.remove[0] & self.push):
+        with m.If(self.leaves[0] & self.push):
             m.d.sync += self.entries[1].eq(self.entries[1])
         return m
 
@@ -104,7 +104,7 @@ class Greedy(Scheduler):
     def elaborate(self, platform):
         m = super().elaborate(platform)
         idle = ~(self.precharge | self.refresh).any()
-        with m.If(idle & ~self.taking.any() & self.valid[0] & self.open.bit_select(0, 1) & self.pre_ok[0]):
+        with m.If(idle & ~self.taking.any() & self.entries[0].status.closes):
             m.d.comb += self.command.kind.eq(2)
         return m
 

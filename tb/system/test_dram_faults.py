@@ -113,7 +113,7 @@ class FaultyActivates(control_module.FourActivates):
     def elaborate(self, platform):
         m = super().elaborate(platform)
         with m.If(acts("faw")):
-            m.d.comb += self.clear.eq(1)
+            m.d.comb += [self.clear.eq(1), self.clears.eq(1)]
         return m
 
 
@@ -128,9 +128,9 @@ class FaultyControl(control_module.RankControl):
             name = instance.split("_", 1 if instance.startswith("rank") else 2)[-1]
             if name not in TRACKERS:
                 return tracker
-            clear = Signal(name=f"{instance}_clear")
-            m.d.comb += clear.eq(tracker.clear | acts(name))
-            return SimpleNamespace(host=tracker.host, near=tracker.near, left=tracker.left, clear=clear)
+            clear, clears = (Signal(name=f"{instance}_{when}") for when in ("clear", "clears"))
+            m.d.comb += [clear.eq(tracker.clear | acts(name)), clears.eq(tracker.clears | acts(name))]
+            return SimpleNamespace(host=tracker.host, near=tracker.near, left=tracker.left, clear=clear, clears=clears)
 
         with pytest.MonkeyPatch.context() as patch:
             if self.rank == 0:

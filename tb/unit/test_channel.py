@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 from gen.dram import DramConfig
 from gen.nda import Operation, Policy, pack
 from rtl.memory.channel import Channel
-from tb.unit.channel_reference import ChannelReference, Request
+from tb.unit.channel_reference import ACT, RD, WR, ChannelReference, Request
 from tb.unit.dram_rank import Ranks, small_part
 
 
@@ -45,13 +45,14 @@ class Host:
         return self
 
     def command(self, ctx, command, rank: int) -> tuple:
-        """A command's fields as numbers."""
+        """A command's fields as numbers; 0 where a field means nothing."""
         bits = self.config.field_bits
         value, fields = ctx.get(Value.cast(command)), []
         for width in (3, bits["bank"], bits["row"], bits["column"]):
             fields.append(value & (1 << width) - 1)
             value >>= width
-        return rank, *fields
+        kind, bank, row, column = fields
+        return (rank, kind, bank, row if kind == ACT else 0, column if kind in (RD, WR) else 0) if kind else (0,) * 5
 
     def _follow_launches(self, cycle: int, host: tuple, near: list[tuple]):
         """Which units are at work: from the cycle behind a descriptor's last beat until the last of their writes is on the rank."""

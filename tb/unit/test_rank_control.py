@@ -117,8 +117,9 @@ def compare(ctx, control: RankControl, out: Outputs, config: DramConfig, cycle: 
     rows = ctx.get(control.rows)
     got = ctx.get(control.command)
     seen = {
-        "free": ctx.get(control.free), "open": ctx.get(control.open), "busy": ctx.get(control.busy), "frozen": ctx.get(control.frozen),
-        "finished": ctx.get(control.finished), "overrun": ctx.get(control.overrun), "policy": ctx.get(control.policy),
+        "committed": ctx.get(control.committed), "open": ctx.get(control.open), "busy": ctx.get(control.busy),
+        "frozen": ctx.get(control.frozen), "finished": ctx.get(control.finished), "overrun": ctx.get(control.overrun),
+        "policy": ctx.get(control.policy),
         "act": ctx.get(control.act_ok), "pre": ctx.get(control.pre_ok), "read": ctx.get(control.read_ok),
         "write": ctx.get(control.write_ok), "prea": ctx.get(control.prea_ok), "ref": ctx.get(control.ref_ok), "soon": ctx.get(control.soon),
         "command": (Command(got.kind), got.bank, got.row, got.column),
@@ -126,7 +127,8 @@ def compare(ctx, control: RankControl, out: Outputs, config: DramConfig, cycle: 
         "work": (ctx.get(control.work.read), ctx.get(control.work.write)),
     }
     wanted = {
-        "free": out.free, "open": bits(b in out.open for b in banks), "busy": out.busy, "frozen": out.frozen, "finished": out.finished,
+        "committed": out.committed[0] != Command.NONE, "open": bits(b in out.open for b in banks), "busy": out.busy, "frozen": out.frozen,
+        "finished": out.finished,
         "overrun": out.overrun, "policy": out.policy, "act": bits(out.allowed[Command.ACT]), "pre": bits(out.allowed[Command.PRE]),
         "read": bits(out.allowed[Command.RD]), "write": bits(out.allowed[Command.WR]), "prea": out.allowed[Command.PREA][0],
         "ref": out.allowed[Command.REF][0], "soon": bits(out.soon), "command": out.command, "rows": out.open,
@@ -326,6 +328,7 @@ def test_tracker_holds_back_exactly_so_long(cycles):
             ctx.set(Cat(tracker.near, tracker.host), 0)
             for cycle in range(1, cycles + 4):
                 assert ctx.get(tracker.clear) == (cycle + 1 >= near + cycles)
+                assert ctx.get(tracker.clears) == (cycle + 2 >= near + cycles)
                 await ctx.tick()
 
         simulator = Simulator(tracker)

@@ -1,4 +1,4 @@
-"""RequestQueue against a list."""
+"""RequestQueue against a list, and the status of its entries against the rows of the ranks."""
 
 import random
 
@@ -11,6 +11,43 @@ from tb.unit.dram_rank import small_part
 from tb.unit.refused import refused
 
 CONFIG = DramConfig(part=small_part(), ranks=2, patience=16)
+RANKS, BANKS, ROWS, COLUMNS = 2, 4, 3, 2      # few rows and columns: requests meet
+
+
+class Rows:
+    """The open rows of the ranks: in a cycle each may change at most one of them, or close all."""
+
+    def __init__(self, rng: random.Random):
+        self.rng = rng
+        self.open: list[dict[int, int]] = [{} for _ in range(RANKS)]     # bank -> row
+        self.opened: list[list[int]] = [[] for _ in range(RANKS)]        # banks in this cycle
+
+    def change(self, rank: int) -> dict:
+        """What this cycle does to a rank; from then on `open` is that of the next cycle."""
+        rng, rows = self.rng, self.open[rank]
+        bank, row, kind = rng.randrange(BANKS), rng.randrange(ROWS), rng.random()
+        opens, closes, closes_all = kind < 0.3 and bank not in rows, 0.3 <= kind < 0.45, kind > 0.97
+        self.opened[rank] = [bank] * opens
+        if opens:
+            rows[bank] = row
+        if closes:
+            rows.pop(bank, None)
+        if closes_all:
+            rows.clear()
+        return {"opens": opens, "closes": closes, "closes_all": closes_all, "bank": bank, "row": row}
+
+
+def status(entry: tuple, rows: list[dict], allowed: dict[str, int], clash: bool) -> dict:
+    """The status an entry must have."""
+    rank, bank, row = entry[:3]
+    opened, at = rows[rank].get(bank), rank * BANKS + bank
+    return {
+        "open": opened is not None, "hit": opened == row,
+        "moves": opened == row and bool(allowed["column_ok"] >> at & 1),
+        "opens": opened is None and bool(allowed["act_ok"] >> at & 1),
+        "closes": opened not in (None, row) and bool(allowed["pre_ok"] >> at & 1),
+        "clash": clash,
+    }
 
 
 @pytest.mark.parametrize("entries", [2, 5, 8])
@@ -20,28 +57,60 @@ def test_against_a_list(entries, seed):
     rng = random.Random(seed)
     dut = RequestQueue(CONFIG, entries=entries, note_bits=7)
     held: list[tuple] = []
+    clashes: dict[int, bool] = {}      # by note: an entry named the block of the last comparison since it came
+    rows = Rows(rng)
+    allowed: dict[str, int] = {"act_ok": 0, "pre_ok": 0, "column_ok": 0}
     seen, oldest_since = set(), 0
 
+    def place() -> tuple:
+        return rng.randrange(RANKS), rng.randrange(BANKS), rng.randrange(ROWS), rng.randrange(COLUMNS)
+
+    def fields(entry: tuple) -> dict:
+        return dict(zip(("rank", "bank", "row", "column"), entry))
+
     async def bench(ctx):
-        nonlocal oldest_since
+        nonlocal oldest_since, clashes
         for cycle in range(800):
             push_share, remove_share = ((0.8, 0.2), (0.2, 0.7), (0.6, 0.6), (0.3, 0.03))[cycle // 50 % 4]
             count = len(held)
-            assert ctx.get(dut.count) == count and ctx.get(dut.full) == (count == entries)
+            assert ctx.get(dut.full) == (count == entries)
             assert ctx.get(dut.valid) == (1 << count) - 1
             for i, entry in enumerate(held):
                 at = ctx.get(dut.entries[i])
                 assert (at.location.rank, at.location.bank, at.location.row, at.location.column, at.note) == entry
+                wanted = status(entry, rows.open, allowed, clashes[entry[4]])
+                assert {name: bool(at.status[name]) for name in wanted} == wanted, f"cycle {cycle}"
+                seen.update(name for name, value in wanted.items() if value)
+            for i in range(count, entries):
+                empty = ctx.get(dut.entries[i]).status
+                assert not any(empty[name] for name in ("moves", "opens", "closes", "clash"))
             waited = min(cycle - oldest_since, 16) if held else 0
             assert ctx.get(dut.waited) == waited and ctx.get(dut.urgent) == (waited == 16)
             seen.add(waited)
             push, removed = count < entries and rng.random() < push_share, None
             if held and rng.random() < remove_share:
                 removed = rng.randrange(count)
-            entry = rng.randrange(2), rng.randrange(4), rng.randrange(64), rng.randrange(16), rng.randrange(128)
+            entry = *place(), next(note for note in range(128) if all(other[4] != note for other in held))
+            now = status(entry, rows.open, allowed, False)
             ctx.set(dut.push, push)
-            ctx.set(dut.entry, {"location": dict(zip(("rank", "bank", "row", "column"), entry)), "note": entry[4]})
-            ctx.set(dut.remove, 0 if removed is None else 1 << removed)
+            ctx.set(dut.entry.location, fields(entry))
+            ctx.set(dut.entry.note, entry[4])
+            ctx.set(dut.entry.status.open, now["open"])
+            ctx.set(dut.entry.status.hit, now["hit"])
+            ctx.set(dut.leaves, 0 if removed is None else (1 << entries) - (1 << removed))
+            wants = {rank * BANKS + bank for rank, bank, row, *_ in [*held, *[entry] * push] if rows.open[rank].get(bank) == row}
+            for rank in range(RANKS):
+                ctx.set(dut.changes[rank], rows.change(rank))
+            new = sum(1 << rank * BANKS + bank for rank, opened in enumerate(rows.opened) for bank in opened)
+            for name in allowed:
+                allowed[name] = rng.getrandbits(RANKS * BANKS) & (~new if name != "column_ok" else -1)      # rc and ras are 3 or more
+                ctx.set(getattr(dut, name), allowed[name])
+            compare, compared = rng.random() < 0.5, rng.choice([*held, entry])[:4] if rng.random() < 0.5 else place()
+            ctx.set(dut.compare, compare)
+            ctx.set(dut.compared, fields(compared))
+            clashes[entry[4]] = False
+            if compare:
+                clashes |= {other[4]: other[:4] == compared for other in [*held, entry]}
             if removed is not None:
                 held.pop(removed)
             if removed == 0 or not count:
@@ -49,12 +118,13 @@ def test_against_a_list(entries, seed):
             if push:
                 held.append(entry)
             await ctx.tick()
+            assert ctx.get(dut.wanted_rows) == sum(1 << at for at in wants), f"cycle {cycle}"
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    assert {0, 1, 15, 16} <= seen
+    assert {0, 1, 15, 16, "hit", "moves", "opens", "closes", "clash"} <= seen
 
 
 def test_refusals():
