@@ -1,0 +1,1 @@
+"""The link from a host: bytes, frames, requests."""
