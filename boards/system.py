@@ -1,0 +1,84 @@
+"""What is inside a board's FPGA, whatever its pins are: machine, main memory and link, or what a small board has instead."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from boards.board import Board
+from boards.unit_system import UnitSystem
+from gen.config import Config
+from rtl.link.host_link import HostLink
+from rtl.link.memory_share import MemoryShare
+from rtl.link.uart import UartReceiver, UartTransmitter
+from rtl.memory.bridge import Bridge
+from rtl.memory.on_chip import OnChipMemory
+from rtl.memory.sdr import ChipPins, SdrMemory
+from rtl.top import Machine
+
+
+def system(board: Board, config: Config, *, divisor: int | None = None, init_cycles: int | None = None, pads: bool = False):
+    """The component that goes on a board: a `BoardSystem`, or a `UnitSystem`, which has nothing to power up."""
+    if board.contents == "unit":
+        return UnitSystem(board, config, divisor=divisor)
+    return BoardSystem(board, config, divisor=divisor, init_cycles=init_cycles, pads=pads)
+
+
+class BoardSystem(wiring.Component):
+    """A machine behind two UART wires, with its memory. One clock for all.
+
+    `running` and `ready` (main memory can be used) are for lamps. `chip`: the wires of the board's SDR chip, where it has one.
+    `divisor` and `init_cycles` are smaller in simulation (bits and power-up take fewer cycles); None: what the board needs. `pads`: the
+    registers that a board has in its pads are in here.
+    """
+
+    def __init__(self, board: Board, config: Config, *, divisor: int | None = None, init_cycles: int | None = None, pads: bool = False):
+        self.board, self.config, self.init_cycles, self.pads = board, config, init_cycles, pads
+        self.divisor = board.divisor if divisor is None else divisor
+        self.dram = board.dram_config
+        super().__init__({
+            "rx": In(1, init=1),  # type: ignore
+            "tx": Out(1, init=1),  # type: ignore
+            "running": Out(1),
+            "ready": Out(1),
+            **({"chip": Out(ChipPins(self.dram))} if self.dram else {}),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, board = self.config, self.board
+        m.submodules.receiver = receiver = UartReceiver(divisor=self.divisor)
+        m.submodules.transmitter = transmitter = UartTransmitter(divisor=self.divisor)
+        m.submodules.link = link = HostLink(config, board.identity(config))
+        m.submodules.machine = machine = Machine(config)
+        m.submodules.share = share = MemoryShare(config)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx),
+            link.busy.eq(machine.busy),
+            link.memory_ready.eq(self.ready),
+            share.running.eq(machine.busy),
+            self.running.eq(machine.busy),
+        ]
+        wiring.connect(m, receiver.bytes, link.received)
+        wiring.connect(m, link.sent, transmitter.bytes)
+        wiring.connect(m, link.registers, machine.registers)
+        wiring.connect(m, machine.memory, share.machine)
+        wiring.connect(m, link.memory, share.link)
+
+        if self.dram:
+            m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
+            m.submodules.bridge = bridge = Bridge(config, self.dram)
+            wiring.connect(m, share.memory, bridge.accelerator)
+            wiring.connect(m, bridge.dram.request, memory.port.request)
+            wiring.connect(m, memory.port.responses[0], bridge.dram.responses[0])
+            wiring.connect(m, memory.chips[0], wiring.flipped(self.chip))
+            m.d.comb += [
+                bridge.dram.active.eq(memory.port.active),
+                bridge.dram.quiet.eq(memory.port.quiet),
+                self.ready.eq(memory.ready),
+            ]
+        else:
+            m.submodules.memory = memory = OnChipMemory(config, size_bytes=board.memory_bytes)
+            wiring.connect(m, share.memory, memory.port)
+            m.d.comb += self.ready.eq(1)
+        return m

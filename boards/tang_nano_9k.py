@@ -1,0 +1,32 @@
+"""Tang Nano 9K with a Gowin GW1NR-9: room for a unit alone."""
+
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module
+
+from boards.board import Board, Device
+
+CLOCK_KHZ = 27_000
+
+
+class Clock(Elaboratable):
+    """The board's oscillator as it is."""
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.d.comb += ClockSignal().eq(platform.request("clk27", 0).i)
+        return m
+
+
+def platform():
+    """The pins."""
+    from amaranth_boards.tang_nano_9k import TangNano9kPlatform
+
+    return TangNano9kPlatform()
+
+
+BOARD = Board(
+    name="tang-nano-9k", doc="Tang Nano 9K (Sipeed)", contents="unit", config="tang-nano-9k", clock_khz=CLOCK_KHZ, baud=1_000_000,
+    link="USB, BL702",
+    device=Device(name="GW1NR-9C", family="gowin", luts=8_640, multipliers=20, block_rams=26, block_ram_bits=18_432,
+                  options={"device": "GW1NR-LV9QN88PC6/I5", "chip": "GW1N-9C"}),
+    multipliers=16, platform=platform, clock=Clock)

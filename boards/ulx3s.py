@@ -1,0 +1,42 @@
+"""ULX3S with an ECP5-85F and 32 MB of SDR SDRAM: the main board."""
+
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.lib.cdc import ResetSynchronizer
+
+from boards.board import Board, Device
+
+OSCILLATOR_KHZ = 25_000
+CLOCK_KHZ = 100_000
+OSCILLATION_KHZ = 600_000       # of the PLL: 400 to 800 MHz
+
+
+class Clock(Elaboratable):
+    """The machine's clock from the board's oscillator, through the PLL; reset until it has locked."""
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain()
+        clock, locked, out = Signal(), Signal(), OSCILLATION_KHZ // CLOCK_KHZ
+        m.d.comb += ClockSignal().eq(clock)
+        m.submodules.pll = Instance(
+            "EHXPLLL", a_FREQUENCY_PIN_CLKI=str(OSCILLATOR_KHZ / 1000), a_FREQUENCY_PIN_CLKOP=str(CLOCK_KHZ / 1000),
+            p_CLKI_DIV=1, p_CLKFB_DIV=CLOCK_KHZ // OSCILLATOR_KHZ, p_CLKOP_DIV=out, p_CLKOP_CPHASE=out // 2 - 1, p_FEEDBK_PATH="CLKOP",
+            p_CLKOP_ENABLE="ENABLED",
+            i_CLKI=platform.request("clk25", 0).i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
+        m.submodules.reset = ResetSynchronizer(~locked)
+        platform.add_clock_constraint(clock, 1000 * CLOCK_KHZ)
+        return m
+
+
+def platform():
+    """The pins. The SDRAM's own resource has them all."""
+    from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+    return ULX3S_85F_Platform()
+
+
+BOARD = Board(
+    name="ulx3s", doc="ULX3S-85F (Radiona)", config="ulx3s", clock_khz=CLOCK_KHZ, baud=2_000_000, link="USB, FT231X",
+    device=Device(name="ECP5-85F", family="ecp5", luts=83_640, multipliers=156, block_rams=208, block_ram_bits=18_432,
+                  options={"device": "--85k", "package": "CABGA381", "speed": "6"}),
+    dram="sdr-ulx3s", multipliers=144, platform=platform, clock=Clock)
