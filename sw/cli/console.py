@@ -5,8 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sw.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from gen.config import Config
+    from sw.runtime.board import Board
+
+DEFAULT_CONFIG = "base"
 
 
 @contextlib.contextmanager
@@ -54,15 +61,56 @@ def read_bytes(field: str, name: str) -> bytes:
         raise UserError(f"{field} = {name!r} cannot be read: {error.strerror}") from None
 
 
-def configuration(options):
-    """The configuration of `--config` and `--organisation`."""
+def integer(field: str, text: str, low: int, high: int = (1 << 31) - 1) -> int:
+    """A whole number in low..high. Raises UserError."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise UserError(f"{field} = {text!r} is not an integer in {low}..{high}") from None
+    if not low <= value <= high:
+        raise UserError(f"{field} = {value} is outside {low}..{high}")
+    return value
+
+
+def configuration(options, board: "Board | None" = None) -> "Config":
+    """The configuration of `--config` and `--organisation`. That of a board must be the board's own, and may be left out."""
     from gen.config import Config
 
-    config = Config.load(options.config)
+    if board is not None:
+        return board.configuration(Config.load(options.config) if options.config else None, options.organisation)
+    config = Config.load(options.config or DEFAULT_CONFIG)
     return config.organise(options.organisation) if options.organisation else config
 
 
 def add_configuration(parser):
     """Add the options that `configuration` reads."""
-    parser.add_argument("--config", default="base", metavar="NAME|FILE", help="a preset (tiny, small, base, paper) or a TOML file")
+    parser.add_argument("--config", metavar="NAME|FILE",
+                        help=f"a preset (tiny, small, base, paper) or a TOML file (default: {DEFAULT_CONFIG}; on a board its own)")
     parser.add_argument("--organisation", metavar="NAME", help="1G1C, 1G4C, 4G4C, 1G1F or 4G1F, derived from the configuration")
+
+
+@contextlib.contextmanager
+def board_of(options) -> Iterator["Board | None"]:
+    """The board of `--engine board`, `--device` and `--baud` while the block runs, or None. Raises UserError, MachineError."""
+    if options.engine != "board":
+        for field in ("device", "baud"):
+            if getattr(options, field) is not None:
+                raise UserError(f"{field} = {getattr(options, field)!r} needs --engine board, not {options.engine}")
+        yield None
+        return
+    if options.device is None:
+        raise UserError("device: --engine board needs --device, e.g. /dev/ttyUSB0")
+    from sw.runtime.port import BAUD
+    from sw.runtime.unit_board import open_board
+
+    baud = BAUD if options.baud is None else integer("baud", options.baud, 300, 12_000_000)
+    with progress(f"opening {options.device}"):
+        board = open_board(options.device, baud)
+    with board:
+        yield board
+
+
+def add_board(parser):
+    """Add the options that `board_of` reads besides `--engine`."""
+    parser.add_argument("--device", metavar="FILE", help="the board's serial port (engine board), e.g. /dev/ttyUSB0")
+    parser.add_argument("--baud", metavar="RATE", help="bits a second on that port (default: 2000000)")

@@ -3,10 +3,10 @@
 import io
 import sys
 
-from sw.cli.console import add_configuration, configuration, output_file, progress, write_bytes
+from sw.cli.console import add_board, add_configuration, board_of, configuration, integer, output_file, progress, write_bytes
 from sw.runtime.errors import UserError
 
-ENGINES = ("rtl", "model", "golden")
+ENGINES = ("rtl", "model", "golden", "board")
 LARGEST = 1 << 32   # a size beyond has no address; less is refused with the others known
 
 
@@ -18,7 +18,9 @@ def add(commands):
     command.add_argument("--b", metavar="B.npy", help="your own K x N operand")
     command.add_argument("--out", metavar="C.npy", help="write the int32 result")
     add_configuration(command)
-    command.add_argument("--engine", choices=ENGINES, default="rtl", help="generated hardware, functional and cycle model, or numpy")
+    command.add_argument("--engine", choices=ENGINES, default="rtl",
+                         help="generated hardware, functional and cycle model, numpy, or a board")
+    add_board(command)
     command.add_argument("--memory", metavar="PART", help="simulate main memory as this DRAM part (engine rtl), e.g. ddr4-2400r, sdr-ulx3s")
     command.add_argument("--seed", default="0", help="seed of the random operands")
     command.add_argument("--json", metavar="FILE", help="write the report as JSON (- for standard output)")
@@ -27,14 +29,17 @@ def add(commands):
 
 def run(options) -> int:
     """Run it and print the report; 1 if result or cycles differ."""
-    config = configuration(options)
     out = output_file("out", options.out)
     json = output_file("json", options.json if options.json != "-" else None)
-    a, b = operands(options, config)
-    from sw.runtime.gemm import gemm
+    if options.engine == "board" and options.memory is not None:
+        raise UserError(f"memory = {options.memory!r} simulates a DRAM behind the RTL, a board has its own")
+    with board_of(options) as board:
+        config = configuration(options, board)
+        a, b = operands(options, config)
+        from sw.runtime.gemm import gemm
 
-    with progress(f"{options.engine}: {config.name} {config.organisation}") as tell:
-        report = gemm(config, a, b, engine=options.engine, memory=options.memory, progress=tell)
+        with progress(f"{options.engine}: {config.name} {config.organisation}") as tell:
+            report = gemm(config, a, b, engine=options.engine, memory=options.memory, board=board, progress=tell)
     if out:
         write_bytes(out, to_npy(report.result))
     if json:
@@ -66,17 +71,6 @@ def operands(options, config):
     a, b = load("a", options.a), load("b", options.b)
     check_operands(config, a, b)
     return a, b
-
-
-def integer(field: str, text: str, low: int, high: int = (1 << 31) - 1) -> int:
-    """A whole number in low..high. Raises UserError."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise UserError(f"{field} = {text!r} is not an integer in {low}..{high}") from None
-    if not low <= value <= high:
-        raise UserError(f"{field} = {value} is outside {low}..{high}")
-    return value
 
 
 def load(field: str, name: str):

@@ -2,8 +2,19 @@
 
 import sys
 
-from sw.cli.console import add_configuration, configuration, output_file, progress, read_bytes, write_bytes
-from sw.cli.gemm import LARGEST, integer
+from sw.cli.console import (
+    DEFAULT_CONFIG,
+    add_board,
+    add_configuration,
+    board_of,
+    configuration,
+    integer,
+    output_file,
+    progress,
+    read_bytes,
+    write_bytes,
+)
+from sw.cli.gemm import LARGEST
 from sw.runtime.errors import UserError
 
 
@@ -27,7 +38,9 @@ def add(commands):
 
     command = commands.add_parser("run", help="run a program file or raw code, whatever it holds", allow_abbrev=False)
     command.add_argument("program", metavar="FILE", help="a program file (for its own machine) or raw code")
-    command.add_argument("--engine", choices=("rtl", "model"), default="rtl", help="generated hardware, or functional and cycle model")
+    command.add_argument("--engine", choices=("rtl", "model", "board"), default="rtl",
+                         help="generated hardware, functional and cycle model, or a board")
+    add_board(command)
     add_configuration(command)
     command.add_argument("--memory", metavar="FILE", help="bytes of main memory from address 0; zeros where there is none")
     command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; raw code lies behind it")
@@ -118,28 +131,13 @@ def run(options) -> int:
     out, program = output_file("out", options.out), load(options.program)
     size, limit = integer("size", options.size, 1), integer("limit", options.limit, 1)
     data = read_bytes("memory", options.memory) if options.memory else b""
-    from gen.isa import INSTRUCTION_BYTES
-
-    if isinstance(program, bytes):
-        config, code, size = configuration(options), program, max(size, len(data))
-        step = max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle)
-        start = -(-size // step) * step
-        size = -(-(start + len(code)) // step) * step
-    else:
-        config, code, start, size = program.config, program.code(), program.regions["program"].address, program.memory
-        if options.organisation or options.config not in ("base", config.name):
-            raise UserError(f"config: {options.program!r} was compiled for {config.name} ({config.organisation}) and runs on nothing else")
-        if len(data) > size:
-            raise UserError(f"memory = {options.memory!r} has {len(data)} bytes, the program's memory {size}")
-    if size > 1 << 30:
-        raise UserError(f"size = {size} is outside 1..{1 << 30} bytes")
-    import numpy as np
-
-    image = np.zeros(size, np.uint8)
-    image[:len(data)] = np.frombuffer(data, np.uint8)
-    image[start:start + len(code)] = np.frombuffer(code, np.uint8)
-    with progress(f"running on {options.engine}"):
-        after, counters = (_on_rtl if options.engine == "rtl" else _on_model)(config, image, start, len(code) // INSTRUCTION_BYTES, limit)
+    with board_of(options) as board:
+        config, image, start, count = place(options, program, data, size, board)
+        with progress(f"running on {options.engine}") as tell:
+            if board is not None:
+                after, counters = _on_board(board, config, image, start, count, limit, tell)
+            else:
+                after, counters = (_on_rtl if options.engine == "rtl" else _on_model)(config, image, start, count, limit)
     if out:
         write_bytes(out, after.tobytes())
     for name, value in counters.items():
@@ -147,10 +145,46 @@ def run(options) -> int:
     return 0
 
 
+def place(options, program, data: bytes, size: int, board):
+    """The configuration, the memory image with data and program in it, the program's address and its instructions. Raises UserError."""
+    from gen.isa import INSTRUCTION_BYTES
+
+    if isinstance(program, bytes):
+        config, code, size = configuration(options, board), program, max(size, len(data))
+        step = max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle)
+        start = -(-size // step) * step
+        size = -(-(start + len(code)) // step) * step
+    else:
+        config, code, start, size = program.config, program.code(), program.regions["program"].address, program.memory
+        if options.organisation or options.config not in (None, DEFAULT_CONFIG, config.name):
+            raise UserError(f"config: {options.program!r} was compiled for {config.name} ({config.organisation}) and runs on nothing else")
+        if board is not None:
+            board.configuration(config)
+        if len(data) > size:
+            raise UserError(f"memory = {options.memory!r} has {len(data)} bytes, the program's memory {size}")
+    if size > 1 << 30:
+        raise UserError(f"size = {size} is outside 1..{1 << 30} bytes")
+    if board is not None:
+        board.check_room(size)
+    import numpy as np
+
+    image = np.zeros(size, np.uint8)
+    image[:len(data)] = np.frombuffer(data, np.uint8)
+    image[start:start + len(code)] = np.frombuffer(code, np.uint8)
+    return config, image, start, len(code) // INSTRUCTION_BYTES
+
+
 def _on_rtl(config, image, start: int, count: int, limit: int):
     from gen.simulate import Job, Simulator
 
     outcome, = Simulator(config).run([Job(image, start, count, (0, image.size), limit=limit)])
+    if outcome.error:
+        raise UserError(outcome.error)
+    return outcome.result, outcome.registers
+
+
+def _on_board(board, config, image, start: int, count: int, limit: int, tell):
+    outcome = board.run(config, image, program=start, count=count, result=(0, image.size), limit=limit, progress=tell)
     if outcome.error:
         raise UserError(outcome.error)
     return outcome.result, outcome.registers

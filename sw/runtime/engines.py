@@ -1,7 +1,8 @@
-"""Runs compiled programs on an engine: the RTL, or the functional and cycle models. Many programs in one go share one simulator process."""
+"""Runs compiled programs on an engine: the RTL, the functional and cycle models, or a board. On the RTL many programs share one process."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from sw.compiler.program import Program
 from sw.model import Prediction, predict
 from sw.runtime.errors import MachineError
 
-ENGINES = ("rtl", "model")
+if TYPE_CHECKING:
+    from sw.runtime.board import Board
+
+ENGINES = ("rtl", "model", "board")
+SLOW_MEMORY = 100   # times the predicted cycles: no DRAM of a board takes longer, even with a row miss for every beat
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,23 @@ class Run:
                      if self.counters[name] != value)
 
 
-def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray], *, engine: str = "rtl",
+def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray], *, engine: str = "rtl", board: "Board | None" = None,
         progress: Callable[[str], None] | None = None) -> list[Run]:
-    """Run each program on its memory image (uint8). Raises MachineError if a program does not reach its end.
+    """Run each program on its memory image (uint8); engine "board" runs them on `board`. Raises MachineError if one does not reach its end.
 
     `progress` is told what is going on, in a few words.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine = {engine!r} is none of {', '.join(ENGINES)}")
+    if (board is not None) != (engine == "board"):
+        raise ValueError(f"engine = {engine!r} {'needs a board' if board is None else 'takes no board'}")
     tell = progress or (lambda text: None)
     tell("predicting")
     predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
     if engine == "rtl":
         return _on_rtl(config, programs, images, predictions, tell)
+    if board is not None:
+        return _on_board(board, config, programs, images, predictions, tell)
     from sw.model import functional
 
     runs = []
@@ -71,6 +80,25 @@ def _on_rtl(config: Config, programs, images, predictions, tell) -> list[Run]:
         address, size = program.regions["result"]
         after[address:address + size] = outcome.result
         runs.append(Run(program.result(after), outcome.registers, prediction))
+    return runs
+
+
+def _on_board(board: "Board", config: Config, programs, images, predictions, tell) -> list[Run]:
+    from sw.runtime.memory import DramRun
+
+    runs = []
+    for number, (program, image, prediction) in enumerate(zip(programs, images, predictions)):
+        which = f"program {number}: " if len(programs) > 1 else ""
+        limit = limit_of(prediction.cycles if board.exact_cycles else SLOW_MEMORY * prediction.cycles)
+        outcome = board.run(config, image, program=program.regions["program"].address, count=len(program.instructions),
+                            result=tuple(program.regions["result"]), limit=limit, expected=prediction.cycles,
+                            progress=lambda text, which=which: tell(which + text))
+        if outcome.error:
+            raise MachineError(which + outcome.error)
+        after = image.copy()
+        address, size = program.regions["result"]
+        after[address:address + size] = outcome.result
+        runs.append((Run if board.exact_cycles else DramRun)(program.result(after), outcome.registers, prediction))
     return runs
 
 

@@ -1,6 +1,7 @@
 """One call for a matrix product on any engine, with the same report."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,22 +12,27 @@ from sw.runtime import report
 from sw.runtime.errors import UserError
 from sw.runtime.report import Report
 
-ENGINES = ("rtl", "model", "golden")
+if TYPE_CHECKING:
+    from sw.runtime.board import Board
+
+ENGINES = ("rtl", "model", "golden", "board")
 MEMORY = 1 << 32   # bytes that an address of 32 bits reaches
 
 
 def gemm(config: Config, a: np.ndarray, b: np.ndarray, *, engine: str = "rtl", a_zero_point: int = 0, b_zero_point: int = 0,
-         memory: str | None = None, progress: Callable[[str], None] | None = None) -> Report:
-    """(a - a_zero_point) @ (b - b_zero_point), modulo 2^32, on an engine: "rtl", "model" or "golden".
+         memory: str | None = None, board: "Board | None" = None, progress: Callable[[str], None] | None = None) -> Report:
+    """(a - a_zero_point) @ (b - b_zero_point), modulo 2^32, on an engine: "rtl", "model", "golden" or "board" (on `board`).
 
     With `memory`, the name of a DRAM part, the RTL's memory port leads through a DRAM controller to that part, simulated.
     Raises UserError for operands that are not (M, K) and (K, N) of int8 or uint8, MachineError if the machine stops on the way.
     """
-    return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, memory=memory, progress=progress)[0]
+    return gemms(config, [(a, b)], engine=engine, a_zero_point=a_zero_point, b_zero_point=b_zero_point, memory=memory, board=board,
+                 progress=progress)[0]
 
 
 def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, engine: str = "rtl", a_zero_point: int = 0,
-          b_zero_point: int = 0, memory: str | None = None, progress: Callable[[str], None] | None = None) -> list[Report]:
+          b_zero_point: int = 0, memory: str | None = None, board: "Board | None" = None,
+          progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
     from sw.compiler.lower import compile_gemm
     from sw.compiler.tiling import CompileError
@@ -40,6 +46,10 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
         memories.dram(memory)
         if engine != "rtl":
             raise UserError(f"engine = {engine!r} is none of rtl (memory = {memory!r})")
+    if (board is not None) != (engine == "board"):
+        raise UserError(f"engine = {engine!r} needs a board" if board is None else f"engine = {engine!r} takes no board")
+    if board is not None:
+        config = board.configuration(config)
     tell = progress or (lambda text: None)
     programs = []
     for a, b in pairs:
@@ -50,6 +60,8 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
                                          a_zero_point=a_zero_point, b_zero_point=b_zero_point))
         except CompileError as error:
             raise UserError(str(error)) from None
+        if board is not None:
+            board.check_room(programs[-1].memory)
     wanted = [golden(a, b, a_zero_point=a_zero_point, b_zero_point=b_zero_point) for a, b in pairs]
     if engine == "golden":
         tell("predicting")
@@ -60,16 +72,17 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
         if memory is not None:
             runs = memories.run(config, memory, programs, images, progress=progress)
         else:
-            runs = engines.run(config, programs, images, engine=engine, progress=progress)
-    return [_report(config, engine, memory, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
+            runs = engines.run(config, programs, images, engine=engine, board=board, progress=progress)
+    return [_report(config, engine, memory, board, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
 
 
-def _report(config: Config, engine: str, memory: str | None, a: np.ndarray, b: np.ndarray, wanted: np.ndarray, run) -> Report:
+def _report(config: Config, engine: str, memory: str | None, board: "Board | None", a: np.ndarray, b: np.ndarray, wanted: np.ndarray,
+            run) -> Report:
     from sw.model.energy import energy
 
     (m, k), n = a.shape, b.shape[1]
     macs, counters, predicted = m * n * k, run.counters, run.prediction.cycles
-    cycles = None if engine == "golden" else counters["cycles"]
+    cycles = None if engine == "golden" or (board and not board.counts_cycles) else counters["cycles"]
     exact = bool(np.array_equal(run.result, wanted))
     wrong = () if exact else (f"result differs from the golden model in {np.count_nonzero(run.result != wanted)} of {m * n} values",)
     return Report(
@@ -78,7 +91,8 @@ def _report(config: Config, engine: str, memory: str | None, a: np.ndarray, b: n
         engine=engine, exact=exact, cycles=cycles, model_cycles=predicted, array_cycles=counters["array_cycles"],
         macs=macs, utilization=macs / (config.pes * (cycles or predicted)), waves=report.waves(config, counters),
         traffic=report.traffic(config, counters), energy_pj=energy(config, counters)["total"],
-        stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches, memory=memory)
+        stalls=report.stalls(config, counters), result=run.result, mismatches=wrong + run.mismatches, memory=memory,
+        board=board.identity if board else None, exact_cycles=board.exact_cycles if board else memory is None)
 
 
 def check_operands(config: Config, a: np.ndarray, b: np.ndarray):
