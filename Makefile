@@ -7,7 +7,7 @@ JOBS ?= 2
 STAMP := .venv/.stamp
 BIN := .venv/bin
 
-.PHONY: help setup check lint types stale tables test unit formal verilog demo bench mutation fpga-check clean
+.PHONY: help setup check lint types stale tables test unit formal verilog demo bench mutation fpga-check bitstreams clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -58,6 +58,10 @@ mutation: $(STAMP)  ## plant faults in the RTL and see the tests turn red
 
 fpga-check: $(STAMP)  ## synthesise the small unit for ECP5: area and clock
 	$(BIN)/python -m boards.ecp5
+
+bitstreams: $(STAMP)  ## images of all boards with five seeds each, and their table (an hour or more)
+	$(BIN)/python -m boards.bitstreams
+	$(BIN)/python -m gen.tables --write
 
 clean:  ## remove everything generated (build/), but not .venv
 	rm -rf build

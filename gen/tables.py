@@ -5,6 +5,7 @@ A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`.
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 
@@ -112,7 +113,23 @@ def launch() -> str:
         for name, item in nda.DESCRIPTOR.items()])
 
 
+def bitstreams() -> str:
+    """What the boards' images came to, as `boards.bitstreams` kept it."""
+    path = ROOT / "boards" / "results.json"
+    rows = []
+    for name, result in json.loads(path.read_text()).items() if path.exists() else ():
+        cells = result["cells"]
+        clocks = ", ".join(f"{clock:.1f}" for clock in result["clocks"].values())
+        rows.append([
+            f"`{name}`", result["device"], f"`{result['config']}`", result["macs"], f"{cells['LUT']:,}", f"{result['lut_per_mac']:.0f}",
+            f"{cells['flip-flops']:,}" if "flip-flops" in cells else "", cells["multipliers"], cells["block RAMs"], clocks,
+            f"{result['median_mhz']:.1f}", f"{result['clock_mhz']:g}"])
+    return table(["board", "device", "preset", "PEs", "LUT", "LUT per MAC", "flip-flops", "multipliers", "block RAMs",
+                  "clock of each seed, MHz", "median", "runs at"], rows)
+
+
 TABLES = {
+    "bitstreams": bitstreams,
     "instructions": instructions, "fields": fields, "causes": causes, "registers": register_map, "configuration": configuration,
     "organisations": organisations, "dram-parts": dram_parts, "launch": launch, "operations": operations,
 }
