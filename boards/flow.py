@@ -14,6 +14,7 @@ from pathlib import Path
 from boards.board import Board
 from boards.carry_ends import open_carry_ends
 from boards.fit import array_multipliers
+from boards.floorplan import place_multipliers
 from gen.config import Config
 from gen.files import BUILD, write_if_changed
 from gen.verilog import TOP, convert
@@ -123,6 +124,8 @@ class Build:
         netlist = self.folder / f"{NAME}.json"
         if self.board.device.family == "ecp5":
             open_carry_ends(netlist)
+        if self.board.device.name == "ECP5-85F":
+            place_multipliers(netlist)
         return netlist
 
     def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:

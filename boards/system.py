@@ -7,6 +7,8 @@ from amaranth.lib.wiring import In, Out
 from boards.board import Board
 from boards.unit_system import UnitSystem
 from gen.config import Config
+from rtl.control.queue import Queue
+from rtl.interfaces import request_layout
 from rtl.link.host_link import HostLink
 from rtl.link.memory_share import MemoryShare
 from rtl.link.uart import UartReceiver, UartTransmitter
@@ -68,7 +70,15 @@ class BoardSystem(wiring.Component):
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
             m.submodules.bridge = bridge = Bridge(config, self.dram)
-            wiring.connect(m, share.memory, bridge.accelerator)
+            # A bridge takes a request or not by comparing addresses: too late a `ready` for what is before it.
+            m.submodules.requests = requests = Queue(shape=request_layout(config), depth=2, registered=0)
+            wiring.connect(m, requests.head, bridge.accelerator.request)
+            wiring.connect(m, share.memory.response, bridge.accelerator.response)
+            m.d.comb += [
+                requests.push.eq(share.memory.request.valid),
+                requests.entry.eq(share.memory.request.payload),
+                share.memory.request.ready.eq(~requests.full),
+            ]
             wiring.connect(m, bridge.dram.request, memory.port.request)
             wiring.connect(m, memory.port.responses[0], bridge.dram.responses[0])
             wiring.connect(m, memory.chips[0], wiring.flipped(self.chip))

@@ -5,6 +5,7 @@ from amaranth.lib import io
 
 from boards.board import Board
 from gen.verilog import TOP
+from rtl.sharing import SharedModules, everywhere
 
 LAMPS = ("ready", "running")
 
@@ -22,7 +23,10 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.clock = self.board.clock()
-        ports: dict = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        reset = Signal()
+        m.d.comb += reset.eq(ResetSignal())
+        spread = everywhere(m, SharedModules(family=self.board.device.family), reset, name="reset_net")
+        ports: dict = {"i_clk": ClockSignal(), "i_rst": spread}
 
         uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-"})
         m.submodules.rx = rx = io.Buffer(io.Direction.Input, uart.rx)

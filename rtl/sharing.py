@@ -7,7 +7,7 @@ Amaranth writes one module for each instance; a 128x128 array would be 16,384 pr
 from collections.abc import Callable
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
+from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 
 
@@ -35,24 +35,35 @@ def multipliers(platform) -> int | None:
     return getattr(platform, "multipliers", None)
 
 
-def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], Any], clocked: bool = True) -> Any:
+def everywhere(m: Module, platform, signal: Signal, *, name: str) -> Signal:
+    """A one-bit signal for thousands of registers: on ECP5 through the network that carries the clocks, as fabric is too slow for it."""
+    if family(platform) != "ecp5":
+        return signal
+    spread = Signal(name=name)
+    m.submodules[name] = Instance("DCCA", i_CLKI=signal, i_CE=1, o_CLKO=spread)
+    return spread
+
+
+def place(m: Module, platform, *, instance: str, module: str, factory: Callable[[], Any], clocked: bool = True,
+          reset: Signal | None = None) -> Any:
     """Add a component to `m` as submodule `instance` and return it (or its ports alone, where it is shared), to be wired.
 
     `module` names the design and must be the same exactly for components that are the same; they must use the `sync` domain, and no
-    clock at all if not `clocked`.
+    clock at all if not `clocked`. `reset` takes the place of the domain's reset and must be up after it.
     """
     if not isinstance(platform, SharedModules):
         component = factory()
-        m.submodules[instance] = component
+        m.submodules[instance] = component if reset is None else ResetInserter(reset)(component)
         return component
     if module not in platform.factories:
         component = factory()
         platform.factories[module] = lambda: component
     signature = platform.factories[module]().signature
     interface = signature.create(path=(instance,))
-    ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()} if clocked else {}
+    ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal() if reset is None else reset} if clocked else {}
     for path, member, value in signature.flatten(interface):
         direction = "i" if member.flow is wiring.In else "o"
-        ports[f"{direction}_{'__'.join(map(str, path))}"] = value
+        if not isinstance(Value.cast(value), Const):        # a stream that is always ready has no such port
+            ports[f"{direction}_{'__'.join(map(str, path))}"] = value
     m.submodules[instance] = Instance(module, **ports)
     return interface

@@ -5,7 +5,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,6 +24,7 @@ from rtl.control.watchdog import Journal, Watchdog
 from rtl.group import Group
 from rtl.interfaces import MemoryPort, Tag
 from rtl.memory.arbiter import Arbiter
+from rtl.sharing import everywhere, place
 
 ERROR_LATENCY = 4       # an instruction is dispatched, tokens are taken or signalled: and that is why the machine stops
 
@@ -154,11 +155,15 @@ class Core(wiring.Component):
                 fetch.busy, fetch.instruction.valid & fetch.instruction.ready, *(group.active for group in groups),
                 *(~unit.idle & ~unit.waiting for unit in shared.values()),
             ).any()),
-            decoder.quiet.eq(~Cat(
-                *(queue.head.valid | ~unit.idle for queue, unit in zip(queues, shared.values())), *(group.busy for group in groups),
-            ).any()),
             self.stop.eq(decoder.ended | self.failed),
         ]
+        # Whether all was quiet in the cycle before, and nothing has left since that will be anything but.
+        active, quiet = Signal(), Signal(init=1)
+        m.d.comb += active.eq(Cat(
+            *(queue.head.valid | ~unit.idle for queue, unit in zip(queues, shared.values())), *(group.busy for group in groups),
+        ).any())
+        m.d.sync += quiet.eq(~active & ~(fetch.instruction.valid & fetch.instruction.ready & ~fetch.kind[-1]))
+        m.d.comb += decoder.quiet.eq(quiet)
         token_error, collision = Signal(), Signal()
         m.d.comb += [
             token_error.eq(Cat(group.token_error for group in groups).any()),
@@ -197,8 +202,8 @@ class Machine(wiring.Component):
         m = Module()
         config = self.config
         held = Signal(init=1)
-        core = Core(config)
-        m.submodules.core = ResetInserter(held)(core)
+        core = place(m, platform, instance="core", module="machine_core", factory=lambda: Core(config),
+                     reset=everywhere(m, platform, held, name="held_everywhere"))
         m.submodules.registers = registers = RegisterFile(config)
         m.submodules.counters = counters = Counters(config)
         wiring.connect(m, wiring.flipped(self.registers), registers.bus)
@@ -222,8 +227,7 @@ class Machine(wiring.Component):
             m.d.sync += since_stop.eq(since_stop + 1)
         with m.If(settling & core.settled & (since_stop == ERROR_LATENCY)):
             m.d.sync += [settling.eq(0), held.eq(1), flushing.eq(1)]
-            # What is counted has to reach the counters' memory. Modules shared in the Verilog flow have registers that no reset inserter
-            # reaches: after an error what is in them has to run out.
+            # What is counted has to reach the counters' memory, and data without a reset has to run out.
             m.d.sync += flush.eq(len(flush_range) - 1)
         with m.If(flushing):
             m.d.sync += flush.eq(flush - 1)

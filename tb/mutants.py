@@ -6,6 +6,7 @@ A fault is what one wrong line of hardware would be: a register too many, a mult
 
 from tb.mutant import Mutant, unit
 from tb.mutants_dram import DRAM
+from tb.mutants_link import LINK
 
 ARRAY = [
     Mutant("multiplier-stage", "rtl/array/multiplier.py", "the third register of the multiplier is missing",
@@ -23,7 +24,7 @@ ARRAY = [
     Mutant("row-swap-broadcast", "rtl/array/row.py", "the swap token reaches all columns at once",
            "moving, swap = pe.moving_out, pe.swap_out", "moving, swap = pe.moving_out, self.swap_in", unit("subcore")),
     Mutant("core-early-row", "rtl/array/core.py", "the last row is the early one, not the one above",
-           "early = r == side - 2", "early = r == side - 1", unit("subcore")),
+           "early, above = r == side - 2", "early, above = r == side - 1", unit("subcore")),
     Mutant("skew-register", "rtl/array/skew.py", "the last lane of the skew triangle lacks a register",
            "delayed(m, lane, i * self.step,", "delayed(m, lane, i * self.step - (i == self.lanes_ - 1),", unit("array")),
     Mutant("unit-wide-mux", "rtl/array/unit.py", "the multiplexer between left and right core is the wrong way round",
@@ -31,7 +32,8 @@ ARRAY = [
     Mutant("unit-tall-skew", "rtl/array/unit.py", "the select between upper core and zero does not follow the skew of the columns",
            "tall.tap(offset + meeting + lane)", "tall.tap(offset + meeting)", unit("array")),
     Mutant("compute-read-select", "rtl/array/compute.py", "the column pair of an accumulator read is one register short",
-           "Mux(pairs[1], outputs", "Mux(pairs[0], outputs", unit("compute::test_a_half_is_read_while_the_other_accumulates")),
+           "accumulators.pair, timing.FETCH_LATENCY,", "accumulators.pair, timing.FETCH_LATENCY - 1,",
+           unit("compute::test_a_half_is_read_while_the_other_accumulates")),
     Mutant("compute-upper-late", "rtl/array/compute.py", "an upper core's sums come one cycle behind its lower neighbour's",
            "config.core_offset(core + 2) -", "config.core_offset(core + 2) + 1 -", unit("compute::test_accumulators_and_cycles")),
     Mutant("lut-product-sign", "rtl/arith/lut_product.py", "the sign bit's partial product is added, not subtracted",
@@ -199,7 +201,7 @@ MEMORY = [
            "Mux(self.locked, served[number], client.valid & ~ahead & self.enable)",
            "self.enable & Mux(self.locked, served[number], client.valid & ~ahead)", unit("arbiter")),
     Mutant("top-settle", "rtl/top.py", "the machine is done while data is still on its way",
-           "m.If(settling & core.settled)", "m.If(settling)", unit("top_structure::test_end_in_the_middle_of_a_fetch_burst")),
+           "m.If(settling & core.settled & (", "m.If(settling & (", unit("top_structure::test_end_in_the_middle_of_a_fetch_burst")),
     Mutant("top-flush", "rtl/top.py", "after an error the machine is done with data still in the array",
            "max(drain(config), scan_cycles(config))", "scan_cycles(config)",
            unit("top_structure::test_after_an_error_everything_under_way_runs_out")),
@@ -207,4 +209,4 @@ MEMORY = [
            "m.If(dma_out.read_group == number)", "m.If(number == 0)", unit("top_structure::test_each_group_has_its_own_buffer")),
 ]
 
-MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + MEMORY + DRAM
+MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + MEMORY + DRAM + LINK

@@ -35,15 +35,18 @@ class Product(wiring.Component):
         return m
 
     def _block(self, m: Module):
-        """The product of a MULT18X18D with input and output registers, clock enables tied high."""
-        product = Signal(signed(2 * BLOCK_BITS), name="block_product")
+        """The product of a MULT18X18D with input and output registers, clock enables tied high.
+
+        The operands are in its upper bits: the lower ones need no wires, where copies of the sign would.
+        """
+        product, low = Signal(2 * BLOCK_BITS, name="block_product"), BLOCK_BITS - self.width
         ports = {f"o_P{i}": product[i] for i in range(2 * BLOCK_BITS)}
         for name, operand in (("A", self.a), ("B", self.b)):
-            ports |= {f"i_{name}{i}": operand[min(i, self.width - 1)] for i in range(BLOCK_BITS)}
+            ports |= {f"i_{name}{i}": operand[i - low] if i >= low else 0 for i in range(BLOCK_BITS)}
         ports |= {f"i_C{i}": 0 for i in range(BLOCK_BITS)}
         ports |= {f"i_{name}": 1 for name in ("SIGNEDA", "SIGNEDB", "CE0")}
         ports |= {f"i_{name}": 0 for name in ("SOURCEA", "SOURCEB", "RST0")}
         ports |= {f"i_{name}{i}": 0 for name in ("CLK", "CE", "RST") for i in (1, 2, 3)}
         registers = {f"p_REG_{name}_CLK": "CLK0" for name in ("INPUTA", "INPUTB", "OUTPUT")}
         m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), **ports, **registers)
-        return product
+        return product[2 * low:].as_signed()

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from gen import isa, timing
 from gen.config import Config
 from gen.isa import Stall
+from rtl.array.pe import delayed
 from rtl.array.skew import Delay, Line
 from rtl.array.unit import ComputeUnit
 from rtl.buffer.local_buffer import LocalBuffer
@@ -22,8 +23,8 @@ class Compute(wiring.Component):
 
     The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile;
     ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
-    all lanes, data two cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates, but not if
-    `apart`: then accumulators are read while the array is idle, and take half of the memory.
+    all lanes, data FETCH_LATENCY (3) cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates,
+    but not if `apart`: then accumulators are read while the array is idle, and take half of the memory.
     Observation ports are those of `Execute`; ``streaming`` is high in the issue cycles of a stream.
     That a tile holds what its wave takes from it is the program's duty.
     """
@@ -98,10 +99,9 @@ class Compute(wiring.Component):
             m.d.comb += [step.enable.eq(lines["step"].tap(when)), step.keep.eq(Cat(keep))]
             m.d.comb += [step[name].eq(lines[name].tap(when)) for name in ("first", "tall", "half", "overwrite")]
             outputs.append(self._output(m, platform, pair, step, [self._sums(m, platform, core, unit) for core in cores]))
-        pairs = [Signal(name="pair_read"), Signal(name="pair_data")]
-        m.d.sync += [pairs[0].eq(self.accumulators.pair), pairs[1].eq(pairs[0])]
+        pair = delayed(m, self.accumulators.pair, timing.FETCH_LATENCY, name="pair")
         for c in range(config.array.side):
-            m.d.comb += self.accumulators.data[c].eq(Mux(pairs[1], outputs[-1].data[c], outputs[0].data[c]))
+            m.d.comb += self.accumulators.data[c].eq(Mux(pair, outputs[-1].data[c], outputs[0].data[c]))
         return m
 
     def _local(self, m: Module, platform, operand: str, core: int, advance, restart, unit):

@@ -126,8 +126,8 @@ class OutputBuffer(wiring.Component):
     the lower core's result i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones the lower core's to
     bank 1 and the upper core's to bank 0, word i: so a bank adds one result a cycle, whatever modes follow each other.
     A result in cycle u is written in u + 1 and readable by reads from u + 2 on: a word may come again after ACCUMULATOR_LATENCY.
-    ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, two cycles later, while other words accumulate;
-    if `apart`, only while nothing accumulates (nor is about to), which saves half of the memory.
+    ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, FETCH_LATENCY (3) cycles later, while other words
+    accumulate; if `apart`, only while nothing accumulates (nor is about to), which saves half of the memory.
     """
 
     def __init__(self, config: Config, *, apart: bool = False):
@@ -169,7 +169,10 @@ class OutputBuffer(wiring.Component):
             for index, core in enumerate(feeds):
                 m.d.comb += [bank.sums[index][c].eq(self.sums[core][c]) for c in range(side)]
             fetched.append(bank.fetched)
-        m.d.comb += [self.data[c].eq(Mux(banks[1], fetched[1][c], fetched[0][c])) for c in range(side)]
+        # A register here: buffers and their reader are apart.
+        data = [Signal(32, name=f"data_{c}", reset_less=True) for c in range(side)]
+        m.d.sync += [data[c].eq(Mux(banks[1], fetched[1][c], fetched[0][c])) for c in range(side)]
+        m.d.comb += [self.data[c].eq(data[c]) for c in range(side)]
         return m
 
     def _feeds(self, bank: int) -> list[int]:

@@ -115,18 +115,21 @@ class HostLink(wiring.Component):
         # The group under way: bytes enter at the top and leave at the bottom
         group = Signal(8 * max(unit, REGISTER_BYTES), reset_less=True)
         gathering, arriving = Signal(2), Signal()
-        shift = Signal()
+        shift, writes_register = Signal(), Signal()
         m.d.sync += gathering.eq(Cat(frame.read, gathering))
         m.d.comb += [
             frame.read_address.eq(index),
             arriving.eq(gathering[1]),
-            self.registers.address.eq(place),
-            self.registers.write_data.eq(group[-8 * REGISTER_BYTES:]),
             self.memory.request.p.write.eq(write),
             self.memory.request.p.last.eq(1),
             self.memory.request.p.beats.eq(1),
             self.memory.request.p.address.eq(place),
             self.memory.request.p.data.eq(group[-8 * unit:]),
+        ]
+        m.d.sync += [       # of what a machine may have far away
+            self.registers.address.eq(place),
+            self.registers.write_data.eq(group[-8 * REGISTER_BYTES:]),
+            self.registers.write_enable.eq(writes_register),
         ]
         with m.If(arriving | shift):
             m.d.sync += group.eq(Cat(group[8:], frame.read_data))
@@ -186,11 +189,15 @@ class HostLink(wiring.Component):
                     m.next = "access"
             with m.State("access"):
                 with m.If(~gathering.any()):
-                    m.d.comb += [self.memory.request.valid.eq(in_memory), self.registers.write_enable.eq(write & ~in_memory)]
+                    m.d.comb += [self.memory.request.valid.eq(in_memory), writes_register.eq(write & ~in_memory)]
                     with m.If(~in_memory | self.memory.request.ready):
                         m.next = "collect"
                         with m.If(write):
                             m.next = "place"
+                        with m.Elif(~in_memory):
+                            m.next = "wait"
+            with m.State("wait"):
+                m.next = "collect"
             with m.State("collect"):
                 m.d.sync += group.eq(Mux(in_memory, self.memory.response.p.data, self.registers.read_data))
                 with m.If(~in_memory | self.memory.response.valid):

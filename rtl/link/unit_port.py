@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In
 from gen import unit_map
 from gen.config import Config
 from gen.isa import VERSION
+from gen.timing import FETCH_LATENCY
 from gen.unit_map import IDENTITY, OFFSETS, OPERAND_BYTES, WINDOW_BITS, UnitMap
 from rtl.array.compute import Compute
 from rtl.array.pe import delayed
@@ -14,14 +15,12 @@ from rtl.control.registers import RegisterBus
 from rtl.instruction import instruction_layout
 from rtl.interfaces import OPERAND_BITS, MemoryPort
 
-READ_CYCLES = 2     # of the output buffers
-
 
 class UnitPort(wiring.Component):
     """`Compute` behind a register bus and a memory port: whoever is there does the work of loaders, dispatcher and store unit.
 
     ``memory`` takes a beat a cycle while no wave is under way, and lets it wait otherwise: a host need not ask whether a wave is over.
-    Reads are answered 2 cycles later; outside the accumulators they give anything, and writes there do nothing.
+    Reads are answered FETCH_LATENCY (3) cycles later; outside the accumulators they give anything, and writes there do nothing.
     A wave is under way for max(2, side) + steps + drain cycles from the one after its start. Raises ConfigError.
     """
 
@@ -86,9 +85,9 @@ class UnitPort(wiring.Component):
         m.d.comb += [
             read.enable.eq(asked),
             *(getattr(read, name).eq(value) for name, value in (("half", half), ("pair", pair), ("bank", rest[0]), ("word", rest[1:]))),
-            response.valid.eq(delayed(m, asked, READ_CYCLES, name="asked", reset_less=False)),
-            response.p.tag.eq(delayed(m, self.memory.request.p.tag, READ_CYCLES, name="tag")),
-            response.p.data.eq(sums.word_select(delayed(m, part, READ_CYCLES, name="part"), len(sums) // self.map.parts)),
+            response.valid.eq(delayed(m, asked, FETCH_LATENCY, name="asked", reset_less=False)),
+            response.p.tag.eq(delayed(m, self.memory.request.p.tag, FETCH_LATENCY, name="tag")),
+            response.p.data.eq(sums.word_select(delayed(m, part, FETCH_LATENCY, name="part"), len(sums) // self.map.parts)),
         ]
 
     def _registers(self, m: Module, compute: Compute, running):

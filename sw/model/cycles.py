@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gen.config import Config
 from gen.isa import OPCODES, Cause, Instruction, Mode, Stall, Unit
+from gen.timing import QUIET_LATENCY
 from sw.model.check import ModelError, checker
 from sw.model.execute import Execute
 from sw.model.kernel import STOP, Kernel, Tokens
@@ -53,15 +54,15 @@ class Dispatcher:
         self.next = 0               # index of the next instruction
         self.time = -1              # cycle in which the last one left
         self.outstanding = 0        # instructions dispatched and not finished
-        self.quiet_at = 0           # cycle from which all of those finished so far are
+        self.quiet_at = 0           # first cycle in which a Barrier may leave, after all of those finished so far
         self.check, self.checked = checker(machine.config), -1
         self.pumping = self.over = False
 
     def finished(self, visible: int):
         """An instruction's tokens are visible in cycle `visible`."""
         self.outstanding -= 1
-        if visible > self.quiet_at:
-            self.quiet_at = visible
+        if visible >= self.quiet_at:
+            self.quiet_at = visible + QUIET_LATENCY
         if not self.outstanding:
             self.pump()
 

@@ -132,7 +132,16 @@ class Reference:
             return True
         return "slice" in ins.values and ins.slice >= c.buffers.slices
 
+    quiet = True    # in the cycle before, and nothing has left for a unit since
+
     def step_dispatch(self):
+        quiet, before = not any(self.queue.values()) and not any(self.unfinished.values()), self.dispatched_to_units
+        self.dispatch()
+        self.quiet = quiet and self.dispatched_to_units == before
+
+    dispatched_to_units = 0
+
+    def dispatch(self):
         if self.dispatched == len(self.program):
             raise Stopped("END", self.dispatched)
         if self.dispatched >= self.complete:
@@ -141,8 +150,7 @@ class Reference:
         if self.illegal(ins):
             raise Stopped("FIELD", index)
         if ins.unit is None:
-            quiet = not any(self.queue.values()) and not any(self.unfinished.values())
-            if not quiet:
+            if not self.quiet:
                 return
             if ins.name == "End":
                 self.done = True
@@ -152,6 +160,7 @@ class Reference:
             if len(self.queue[key]) >= self.config.control.queue_depth:
                 return
             self.end_of(self.t, lambda: self.queue[key].append((index, ins)))
+            self.dispatched_to_units += 1
         self.active = True
         self.add(self.__dict__, "popped", 1)
         self.add(self.__dict__, "dispatched", 1)

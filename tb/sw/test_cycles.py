@@ -48,44 +48,44 @@ def test_beats_after_the_end_do_not_count():
 
 
 def test_dma_in():
-    # Dispatched 35, decided 36, beats 37..39, the last one's data in 71, tokens visible in 73, when End (available 37) leaves.
+    # Dispatched 35, decided 36, beats 37..39, the last one's data in 71, tokens visible in 73; End (available 37) leaves in 74.
     prediction = predict(BASE, [Instruction("DmaIn", beats=3), END])
-    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (74, 3)
+    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (75, 3)
 
 
 def test_dma_out():
-    # Decided 36, beats offered from 41, accepted 41..46 (two chunks), tokens visible in 47.
+    # Decided 36, beats offered from 41, accepted 41..46 (two chunks), tokens visible in 47; End leaves in 48.
     prediction = predict(BASE, [Instruction("DmaOut", beats=3, chunks=2), END])
-    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (48, 6)
+    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (49, 6)
 
 
 def test_port_is_granted_by_turns():
     # DMA_IN offers from 37, DMA_OUT (dispatched 37, decided 38) from 43. Bursts of 16: IN 37..52, OUT 53..68 (it comes after IN in the
-    # order), IN 69..84, OUT 85..100. IN's tokens are visible in 84 + 32 + 2 = 118.
+    # order), IN 69..84, OUT 85..100. IN's tokens are visible in 84 + 32 + 2 = 118, End leaves in 119.
     prediction = predict(BASE, [Instruction("DmaIn", beats=32), Instruction("DmaOut", beats=32), END], timeline=True)
-    assert prediction.cycles == 119
+    assert prediction.cycles == 120
     assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 36, 118), (1, 38, 101)]
 
 
 def test_store_and_barrier():
-    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 16 = 60. The barrier leaves in 61, LdScale in 62; it is
-    # decided in 63, 8 reads, asserted in 63 + 8 + 6 = 77, End in 78.
+    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 17 = 61. All is quiet from 62 on, the barrier leaves in 63, LdScale
+    # in 64; it is decided in 65, 8 reads, asserted in 65 + 8 + 6 = 79, End in 81.
     program = [Instruction("StLBUF", rows=4, wide=1), Instruction("Barrier"), Instruction("LdScale"), END]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 79
+    assert prediction.cycles == 82
     assert prediction.counters["g0_stored_words"] == 4 * 2 * 4
     assert prediction.counters["g0_busy_store"] == 8 + 8
 
 
 def test_one_wave():
     # LdLBUF_V: dispatched 35, decided 36, ready 41. LdLBUF_H: 37, 38, ready 43 (FW at rate 0 is full rate). ExecGEMM visible 40.
-    # A = 41, S = max(41 + 7, 43) = 48. Drain = 2 + (16 + 1 + 8 + 7 + 3) + 4 = 41. Tokens asserted in 48 + 16 + 41 = 105; End in 106.
+    # A = 41, S = max(41 + 7, 43) = 48. Drain = 2 + (16 + 1 + 8 + 7 + 3) + 4 = 41. Tokens asserted in 48 + 16 + 41 = 105; End in 107.
     program = [Instruction("LdLBUF_V"), Instruction("LdLBUF_H", rows=16), Instruction("ExecGEMM", rows=16), END]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 107
+    assert prediction.cycles == 108
     assert prediction.array_cycles == 105 - 49 + 1
-    # No instruction in 0..39 and 65..106; no tile in 40; shifting 41..47 and the decision in 48; the wave covers 49..64.
-    assert stalls(prediction) == {"instruction": 40 + 42, "stationary": 1, "shift": 8, "array": 16}
+    # No instruction in 0..39 and 65..107; no tile in 40; shifting 41..47 and the decision in 48; the wave covers 49..64.
+    assert stalls(prediction) == {"instruction": 40 + 43, "stationary": 1, "shift": 8, "array": 16}
     counters = prediction.counters
     assert (counters["g0_busy_load_h"], counters["g0_busy_load_v"], counters["g0_busy_execute"]) == (16, 8, 16)
     assert (counters["g0_moving_words"], counters["g0_stationary_words"], counters["g0_waves_fw"]) == (32, 32, 1)
@@ -95,33 +95,33 @@ def test_slow_load():
     # ISW, 16 rows at rate 0: 16 issue cycles, ready in 38 + 15 + 5 = 58, so the array waits for it in 48..57 and starts in 58.
     program = [Instruction("LdLBUF_V", mode=3), Instruction("LdLBUF_H", rows=16, mode=3), Instruction("ExecGEMM", rows=16, mode=3), END]
     prediction = predict(BASE, program)
-    # Four steps, but a wave occupies the array for at least 8 cycles: 59..66. Tokens asserted in 58 + 4 + 41 = 103, End in 104.
-    assert prediction.cycles == 105
-    assert stalls(prediction) == {"instruction": 40 + 38, "stationary": 1, "shift": 7 + 1, "moving": 10, "array": 8}
+    # Four steps, but a wave occupies the array for at least 8 cycles: 59..66. Tokens asserted in 58 + 4 + 41 = 103, End in 105.
+    assert prediction.cycles == 106
+    assert stalls(prediction) == {"instruction": 40 + 39, "stationary": 1, "shift": 7 + 1, "moving": 10, "array": 8}
     assert (prediction.counters["g0_moving_words"], prediction.counters["g0_stationary_words"]) == (16, 8)
 
 
 def test_short_wave_after_a_tall_one():
     # The second fetch burst is decided in 9, accepted in 10..17: instructions 4, 5, 6 are available from 44, 46, 48.
     # LdLBUF_V: 36 and 44 (after 8 issue cycles), ready 41 and 49. LdLBUF_H: 38 and 54, ready 43 and 59. ExecGEMM visible 45 and 47.
-    # A0 = 45, S0 = 52, interval 16. A1 = 53; S1 = 52 + 16 + 9 = 77: 9 cycles of penalty. Tokens 77 + 8 + 41 = 126, End in 127.
+    # A0 = 45, S0 = 52, interval 16. A1 = 53; S1 = 52 + 16 + 9 = 77: 9 cycles of penalty. Tokens 77 + 8 + 41 = 126, End in 128.
     program = [
         Instruction("LdLBUF_V", mode=Mode.FW), Instruction("LdLBUF_H", mode=Mode.FW, rows=16),
         Instruction("LdLBUF_V", mode=Mode.HSW), Instruction("LdLBUF_H", mode=Mode.HSW, rows=16, rate=1),
         Instruction("ExecGEMM", mode=Mode.FW, rows=16), Instruction("ExecGEMM", mode=Mode.HSW, rows=16, accumulate=1), END,
     ]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 128
-    assert stalls(prediction) == {"instruction": 45 + 42, "shift": 7 + 1 + 1, "array": 16 + 8, "accumulator": 8}
+    assert prediction.cycles == 129
+    assert stalls(prediction) == {"instruction": 45 + 43, "shift": 7 + 1 + 1, "array": 16 + 8, "accumulator": 8}
     program[5].values["half"] = 1       # the other half: no penalty, no gap
-    assert predict(BASE, program).cycles == 128 - 9
+    assert predict(BASE, program).cycles == 129 - 9
 
 
 def test_tokens_order_units():
-    # StLBUF signals token 3 in 36 + 1 + 16 = 53, visible in 54; LdScale of the same unit cannot be what waits, DmaOut does: decided in 54,
-    # offered and accepted in 59, tokens visible in 60.
+    # StLBUF signals token 3 in 36 + 1 + 17 = 54, visible in 55; LdScale of the same unit cannot be what waits, DmaOut does: decided in 55,
+    # offered and accepted in 60, tokens visible in 61, End in 62.
     program = [Instruction("StLBUF", signal=8), Instruction("DmaOut", wait=8), END]
-    assert predict(BASE, program).cycles == 61
+    assert predict(BASE, program).cycles == 63
 
 
 def test_counters_are_the_registers():
@@ -245,7 +245,7 @@ def test_token_limits():
     with pytest.raises(ModelError) as error:
         predict(BASE, [*full, Instruction("SetConv", signal=1), Instruction("Barrier"), END])
     assert error.value.cause is Cause.TOKEN
-    # StLBUF, decided in 40, signals in 40 + 1 + 16: DMA_IN and DMA_OUT both see the only token in 58 and take it.
+    # StLBUF, decided in 40, signals in 40 + 1 + 17: DMA_IN and DMA_OUT both see the only token in 59 and take it.
     program = [Instruction("DmaIn", wait=1), Instruction("DmaOut", wait=1), Instruction("StLBUF", signal=1), END]
     with pytest.raises(ModelError) as error:
         predict(BASE, program)
@@ -260,5 +260,5 @@ def test_larger_machine_is_quick():
         program += [Instruction("LdLBUF_V", waves=waves), Instruction("LdLBUF_H", waves=waves, rows=16),
                     Instruction("ExecGEMM", waves=waves, rows=16, half=i & 1)]
     prediction = predict(BASE, [*program, END])
-    # As above, S of the first wave is 48. All others follow without a gap, 16 cycles each; then 16 + 41 + 1 cycles to the end.
-    assert prediction.cycles == 48 + 16 * (waves * tiles - 1) + 16 + 41 + 1 + 1
+    # As above, S of the first wave is 48. All others follow without a gap, 16 cycles each; then 16 + 41 + 2 cycles to the end.
+    assert prediction.cycles == 48 + 16 * (waves * tiles - 1) + 16 + 41 + 2 + 1

@@ -18,6 +18,7 @@ import pytest
 from gen import verilog
 from gen.config import Config
 from gen.simulate import ARGUMENTS, build_environment, find_verilator
+from gen.timing import FETCH_LATENCY
 from rtl.array.compute import Compute
 from sw.runtime.gemm import gemms
 from tb.system.netlist import NetlistSimulator, netlist, to_verilog
@@ -161,7 +162,7 @@ def test_netlist_equals_rtl_and_numpy(replay, seed):
     found = replay.run(record)
     assert differences(record, found) == [], seed
     for cycle, place in reads.items():
-        values = [found[cycle + 2][f"accumulators__data__{column}"] for column in range(CONFIG.array.side)]
+        values = [found[cycle + FETCH_LATENCY][f"accumulators__data__{column}"] for column in range(CONFIG.array.side)]
         assert values == [int(value) & 0xFFFFFFFF for value in wanted[place]], (seed, place)
 
 

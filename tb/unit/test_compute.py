@@ -5,7 +5,7 @@ import pytest
 
 from gen.config import Config, Unit
 from gen.isa import Instruction, Mode, Stall
-from gen.timing import drain
+from gen.timing import FETCH_LATENCY, drain
 from gen.verilog import signals_of
 from rtl.array.compute import Compute
 from tb.unit.test_array import Wave, machine, pack
@@ -82,7 +82,7 @@ def run(config: Config, program: Program, waves: list[Wave], times: Times, reads
 
     `record` takes the bits of every port in every cycle, by name.
     """
-    dut, seen, end = Compute(config), {}, max(len(times.stall), max(reads) + 3)
+    dut, seen, end = Compute(config), {}, max(len(times.stall), max(reads) + FETCH_LATENCY + 1)
     ports = signals_of(dut)
     moving, stationary = writes(config, waves, times)
     port = dut.accumulators
@@ -96,8 +96,8 @@ def run(config: Config, program: Program, waves: list[Wave], times: Times, reads
             ctx.set(port.enable, t in reads)
             for name, value in zip(("half", "pair", "bank", "word"), reads.get(t, ())):
                 ctx.set(getattr(port, name), value)
-            if t - 2 in reads:
-                seen[reads[t - 2]] = [ctx.get(port.data[c]) for c in range(config.array.side)]
+            if t - FETCH_LATENCY in reads:
+                seen[reads[t - FETCH_LATENCY]] = [ctx.get(port.data[c]) for c in range(config.array.side)]
             assert ctx.get(dut.wave) == (t in times.stream), t
             if t in times.stream:
                 assert ctx.get(dut.wave_mode) == program.instructions[state["popped"] - 1].mode, t

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.timing import ACCUMULATOR_LATENCY
+from gen.timing import ACCUMULATOR_LATENCY, FETCH_LATENCY
 from rtl.buffer.output_buffer import STEP_AHEAD, OutputBuffer
 from tb.unit.test_array import machine
 
@@ -43,7 +43,7 @@ class Bench:
         dut, seen, cores = OutputBuffer(self.config), {}, self.config.core_rows
 
         async def bench(ctx):
-            for t in range(max([self.end, *reads]) + 3):
+            for t in range(max([self.end, *reads]) + FETCH_LATENCY + 1):
                 ctx.set(dut.step, self.steps.get(t, {"enable": 0}))
                 for core in range(cores):
                     for lane in range(self.side):
@@ -51,8 +51,8 @@ class Bench:
                 ctx.set(dut.enable, t in reads)
                 for port, value in zip((dut.half, dut.bank, dut.word), reads.get(t, ())):
                     ctx.set(port, value)
-                if t - 2 in reads:
-                    seen[t - 2] = [ctx.get(dut.data[lane]) for lane in range(self.side)]
+                if t - FETCH_LATENCY in reads:
+                    seen[t - FETCH_LATENCY] = [ctx.get(dut.data[lane]) for lane in range(self.side)]
                 await ctx.tick()
 
         sim = Simulator(dut)

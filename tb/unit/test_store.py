@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from gen.config import Array, Buffers, Config, Memory, Unit
 from gen.isa import Instruction, Output
-from gen.timing import SCALE_LATENCY, STORE_LATENCY
+from gen.timing import FETCH_LATENCY, SCALE_LATENCY, STORE_LATENCY
 from rtl.vector.store import Store
 from tb.unit.test_requantise import reference, wrapped
 
@@ -46,7 +46,7 @@ def simulate(config: Config, program: list[Instruction], accumulators: dict, mem
 
     async def bench(ctx):
         position = 0
-        sums: list[tuple | None] = [None] * 2     # reads under way
+        sums: list[tuple | None] = [None] * FETCH_LATENCY     # reads under way
         words: list[tuple | None] = [None] * 3
         for cycle in range(cycles):
             valid = position < len(program) and cycle >= arrive[position]
@@ -161,9 +161,9 @@ def expect(config: Config, program: list[Instruction], accumulators: dict, memor
                     if instruction.output == Output.INT32:
                         for j in range(4):
                             word = bytes(value >> 8 * j & 0xFF for value in values)
-                            trace.writes.append((cycle - 1 + 6, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
+                            trace.writes.append((cycle - 1 + 7, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
                     else:
-                        trace.writes.append((cycle - 1 + 14, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
+                        trace.writes.append((cycle - 1 + 15, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
             done = cycle - 1 + STORE_LATENCY
             assert all(write[0] <= done - 2 for write in trace.writes)
         trace.issues.sort()

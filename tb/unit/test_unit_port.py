@@ -5,7 +5,7 @@ import pytest
 
 from gen.config import Array, Buffers, Config, Memory
 from gen.isa import VERSION, Mode
-from gen.timing import drain
+from gen.timing import FETCH_LATENCY, drain
 from gen.unit_map import IDENTITY, OFFSETS, UnitMap
 from rtl.link.unit_port import UnitPort
 from tb.unit.refused import refused
@@ -136,7 +136,7 @@ def test_memory_waits_for_the_wave():
 
 
 def test_a_beat_a_cycle():
-    """Requests without a gap between them: writes, then reads whose words are two beats, each answered after two cycles with its tag."""
+    """Requests without a gap between them: writes, then reads whose words are two beats, each answered FETCH_LATENCY later with its tag."""
     config = machine(2, "flex")
     host, rng = Host(config), np.random.default_rng(9)
     unit, port = host.unit, host.unit.dut.memory
@@ -148,14 +148,14 @@ def test_a_beat_a_cycle():
     async def job(ctx):
         answers = []
         ctx.set(port.request.valid, 1)
-        for number in range(64 + 2):
+        for number in range(64 + FETCH_LATENCY):
             ctx.set(port.request.valid, number < 64)
             ctx.set(port.request.p, {
                 "write": 0, "tag": number % 4, "last": 1, "beats": 1, "address": host.map.sums(0) + 4 * number, "data": 0})
-            assert ctx.get(port.response.valid) == (number >= 2)
+            assert ctx.get(port.response.valid) == (number >= FETCH_LATENCY)
             answers.append((ctx.get(port.response.p.tag), ctx.get(port.response.p.data).to_bytes(4, "little")))
             await unit.tick(ctx)
-        return answers[2:]
+        return answers[FETCH_LATENCY:]
     answers = unit.do(job)
     assert [tag for tag, _ in answers] == [number % 4 for number in range(64)]
     assert b"".join(data for _, data in answers) == wanted

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.sim import Simulator
 
 from gen.config import Config
+from gen.timing import FETCH_LATENCY
 from rtl.link.unit_port import UnitPort
 
 PATIENCE = 10_000       # cycles in which a request must be taken
@@ -61,8 +62,9 @@ class SimulatedUnit:
             data, response = b"", self.dut.memory.response
             for at in range(address, address + size, self.beat):
                 await self.request(ctx, at, None)
-                assert not ctx.get(response.valid)
-                await self.tick(ctx)
+                for _ in range(FETCH_LATENCY - 1):
+                    assert not ctx.get(response.valid)
+                    await self.tick(ctx)
                 assert ctx.get(response.valid) and ctx.get(response.p.tag) == 1
                 data += ctx.get(response.p.data).to_bytes(self.beat, "little")
             return data
