@@ -68,8 +68,8 @@ def test_port_is_granted_by_turns():
 
 
 def test_store_and_barrier():
-    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 17 = 61. All is quiet from 62 on, the barrier leaves in 63, LdScale
-    # in 64; it is decided in 65, 8 reads, asserted in 65 + 8 + 6 = 79, End in 81.
+    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 17 = 61. All is quiet from 62 on, the barrier leaves in
+    # 63, LdScale in 64; it is decided in 65, 8 reads, asserted in 65 + 8 + 6 = 79, End in 81.
     program = [Instruction("StLBUF", rows=4, wide=1), Instruction("Barrier"), Instruction("LdScale"), END]
     prediction = predict(BASE, program)
     assert prediction.cycles == 82
