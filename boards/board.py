@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from amaranth.hdl import Module, Value
+from amaranth.lib import io
+
 from gen.config import Config
 from gen.dram import DramConfig, part
 from gen.link import Identity
@@ -69,3 +72,9 @@ class Board:
         size = UnitMap(config).size_bytes if self.contents == "unit" else self.main_memory_bytes
         return Identity(unit=config.memory.bytes_per_cycle, clock_khz=self.clock_khz, memory_bytes=size,
                         config=config.digest(), board=self.name)
+
+
+def oscillator(m: Module, platform, name: str) -> Value:
+    """A clock pin of an amaranth-boards platform, by its name there, behind its buffer."""
+    m.submodules.oscillator = buffer = io.Buffer(io.Direction.Input, platform.request(name, 0, dir="-"))
+    return buffer.i

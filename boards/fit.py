@@ -15,7 +15,9 @@ SHAPES = {
 STORE_MULTIPLIERS = 3       # of a store lane: a 32-bit sum times a 24-bit mantissa
 OPERAND_BITS = 9
 OUTPUT_BANKS = 2            # of a column pair; a machine keeps a copy of each, so that it is read while it accumulates
+JOURNALS = 1                # of which instruction is where: for the error report
 LOOSE_BITS = 4              # so many beyond a multiple of its width an iCE40 memory takes as flip-flops
+LUTS = {"ecp5": 1.0, "ice40": 1.3, "gowin": 0.71}     # of a unit, relative to ECP5, as builds came out
 DOUBT = 1.15                # an estimate may be this far off: only what is beyond is refused
 
 
@@ -60,7 +62,8 @@ def needs(board: Board, config: Config) -> Needs:
     luts = 22 * config.pes + 100 * (config.pes - array_multipliers(board, config)) + units * 4 * config.column_pairs * array.side * 30
     luts += units * 1200 + 900
     if not machine:
-        return Needs(luts, 0, rams)
+        return Needs(round(luts * LUTS[device.family]), 0, rams)
+    rams += JOURNALS
     rams += units * buffers.slices * config.banks * memory(buffers.slice_words // config.banks, 8 * array.side)
     rams += memory(board.memory_bytes // config.memory.bytes_per_cycle, 8 * config.memory.bytes_per_cycle) if not board.dram else 0
     luts += units * (array.side * (200 + 110 * buffers.slices) + 3000 + 700 + 520 * buffers.store_lanes)

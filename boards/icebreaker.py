@@ -5,21 +5,20 @@ Its 1 Mbit of single-port RAM takes the link's receive buffer. Every other memor
 
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 
-from boards.board import Board, Device
+from boards.board import Board, Device, oscillator
 
 CLOCK_KHZ = 12_000
 SETTLING = 15       # cycles after configuration in which block RAM is not to be used
 
 
 class Clock(Elaboratable):
-    """The board's oscillator as it is; reset until block RAM can be used."""
+    """Drives the domain `sync` from the board's oscillator as it is; reset until block RAM can be used."""
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
         m.domains.start = ClockDomain(reset_less=True, local=True)
-        oscillator = platform.request("clk12", 0).i
-        m.d.comb += [ClockSignal().eq(oscillator), ClockSignal("start").eq(oscillator)]
+        wire = oscillator(m, platform, "clk12")
+        m.d.comb += [ClockSignal().eq(wire), ClockSignal("start").eq(wire)]
         left, held = Signal(range(SETTLING + 1), init=SETTLING), Signal(init=1)
         m.d.start += held.eq(left != 0)
         with m.If(left != 0):

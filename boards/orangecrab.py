@@ -1,19 +1,18 @@
 """OrangeCrab r0.2 with an ECP5-25F. Its DDR3 chip needs a controller that FlexWave does not have: main memory is block RAM."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth.hdl import ClockSignal, Elaboratable, Module
 
-from boards.board import Board, Device
+from boards.board import Board, Device, oscillator
 
 CLOCK_KHZ = 48_000
 
 
 class Clock(Elaboratable):
-    """The board's oscillator as it is."""
+    """Drives the domain `sync` from the board's oscillator as it is."""
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
-        m.d.comb += ClockSignal().eq(platform.request("clk", 0).i)
+        m.d.comb += ClockSignal().eq(oscillator(m, platform, "clk"))
         return m
 
 

@@ -1,19 +1,18 @@
 """Tang Nano 9K with a Gowin GW1NR-9: room for a unit alone."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth.hdl import ClockSignal, Elaboratable, Module
 
-from boards.board import Board, Device
+from boards.board import Board, Device, oscillator
 
 CLOCK_KHZ = 27_000
 
 
 class Clock(Elaboratable):
-    """The board's oscillator as it is."""
+    """Drives the domain `sync` from the board's oscillator as it is."""
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
-        m.d.comb += ClockSignal().eq(platform.request("clk27", 0).i)
+        m.d.comb += ClockSignal().eq(oscillator(m, platform, "clk27"))
         return m
 
 

@@ -1,6 +1,6 @@
 """A board's system at its pins: clock, UART, lamps, SDRAM."""
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
 
 from boards.board import Board
@@ -22,13 +22,14 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.clock = self.board.clock()
+        m.domains.sync = ClockDomain()
+        m.submodules.clock = self.board.clock()     # drives it
         reset = Signal()
         m.d.comb += reset.eq(ResetSignal())
         spread = everywhere(m, SharedModules(family=self.board.device.family), reset, name="reset_net")
         ports: dict = {"i_clk": ClockSignal(), "i_rst": spread}
 
-        uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-"})
+        uart = platform.request("uart", 0, dir={wire.name: "-" for wire in platform.lookup("uart", 0).ios})
         m.submodules.rx = rx = io.Buffer(io.Direction.Input, uart.rx)
         m.submodules.tx = tx = io.Buffer(io.Direction.Output, uart.tx)
         ports |= {"i_rx": rx.i, "o_tx": tx.o}

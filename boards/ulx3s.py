@@ -1,9 +1,9 @@
 """ULX3S with an ECP5-85F and 32 MB of SDR SDRAM: the main board."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
-from boards.board import Board, Device
+from boards.board import Board, Device, oscillator
 
 OSCILLATOR_KHZ = 25_000
 CLOCK_KHZ = 100_000
@@ -11,20 +11,18 @@ OSCILLATION_KHZ = 600_000       # of the PLL: 400 to 800 MHz
 
 
 class Clock(Elaboratable):
-    """The machine's clock from the board's oscillator, through the PLL; reset until it has locked."""
+    """Drives the domain `sync` from the board's oscillator, through the PLL; reset until it has locked."""
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
         clock, locked, out = Signal(), Signal(), OSCILLATION_KHZ // CLOCK_KHZ
         m.d.comb += ClockSignal().eq(clock)
         m.submodules.pll = Instance(
             "EHXPLLL", a_FREQUENCY_PIN_CLKI=str(OSCILLATOR_KHZ / 1000), a_FREQUENCY_PIN_CLKOP=str(CLOCK_KHZ / 1000),
             p_CLKI_DIV=1, p_CLKFB_DIV=CLOCK_KHZ // OSCILLATOR_KHZ, p_CLKOP_DIV=out, p_CLKOP_CPHASE=out // 2 - 1, p_FEEDBK_PATH="CLKOP",
             p_CLKOP_ENABLE="ENABLED",
-            i_CLKI=platform.request("clk25", 0).i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
+            i_CLKI=oscillator(m, platform, "clk25"), i_CLKFB=clock, i_RST=0, i_STDBY=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
         m.submodules.reset = ResetSynchronizer(~locked)
-        platform.add_clock_constraint(clock, 1000 * CLOCK_KHZ)
         return m
 
 
