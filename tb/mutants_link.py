@@ -51,7 +51,7 @@ LINK = [
            "m.If(~request.valid & (reads == 0))", "m.If(~request.valid)", unit("link_share::test_share")),
     Mutant("share-stands", SHARE, "a request that waits is taken back",
            "passes.eq(stands | (", "passes.eq((", unit("link_share::test_share")),
-    Mutant("share-passes", SHARE, "more reads are asked for than can be counted",
+    Mutant("share-passes", SHARE, "requests pass while the memory is to change hands",
            "m.If(owns & passes)", "m.If(owns)", unit("link_share::test_share")),
     Mutant("on-chip-latency", "rtl/memory/on_chip.py", "an answer of the memory on the chip comes a cycle early",
            "            if stage:\n", "            if stage > 1:\n", unit("on_chip::test_to_the_cycle")),
