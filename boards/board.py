@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import ClockSignal, Elaboratable, Module, Value
 from amaranth.lib import io
 
 from gen.config import Config
@@ -32,7 +33,8 @@ class Board:
 
     `contents`: "machine" is a machine with its memory, "unit" a FlexSA unit alone, for which a host does the rest.
     A machine's main memory is an SDR chip (`dram`, a part of `gen.dram`) or block RAM (`memory_bytes`). `multipliers` are left to the
-    array where the rest of the machine needs some; PEs beyond them are made of LUTs.
+    array where the rest of the machine needs some; PEs beyond them are made of LUTs. `floorplan` fixes cells of a netlist before nextpnr
+    gets it.
     """
 
     name: str
@@ -47,7 +49,9 @@ class Board:
     memory_bytes: int = 0           # of block RAM, where there is no `dram`
     multipliers: int = 0
     platform: Callable[[], Any]     # an amaranth-boards platform
-    clock: Callable[[], Any]        # a component that makes the `sync` domain of `clock_khz` out of the board's oscillator
+    clock: Callable[[], Any]        # a component that drives the `sync` domain of `clock_khz` from the board's oscillator
+    loader: str                     # what openFPGALoader calls the board
+    floorplan: Callable[[Path], None] | None = None
 
     @property
     def divisor(self) -> int:
@@ -78,3 +82,15 @@ def oscillator(m: Module, platform, name: str) -> Value:
     """A clock pin of an amaranth-boards platform, by its name there, behind its buffer."""
     m.submodules.oscillator = buffer = io.Buffer(io.Direction.Input, platform.request(name, 0, dir="-"))
     return buffer.i
+
+
+class Oscillator(Elaboratable):
+    """Drives the domain `sync` from a board's oscillator as it is. `name` is that of its pin."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += ClockSignal().eq(oscillator(m, platform, self.name))
+        return m

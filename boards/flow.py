@@ -14,7 +14,6 @@ from pathlib import Path
 from boards.board import Board
 from boards.carry_ends import open_carry_ends
 from boards.fit import array_multipliers
-from boards.floorplan import place_multipliers
 from gen.config import Config
 from gen.files import BUILD, write_if_changed
 from gen.verilog import TOP, convert
@@ -124,8 +123,8 @@ class Build:
         netlist = self.folder / f"{NAME}.json"
         if self.board.device.family == "ecp5":
             open_carry_ends(netlist)
-        if self.board.device.name == "ECP5-85F":
-            place_multipliers(netlist)
+        if self.board.floorplan:
+            self.board.floorplan(netlist)
         return netlist
 
     def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:
@@ -167,12 +166,11 @@ class Build:
         return report
 
     def program(self) -> None:
-        """Load the bitstream into the board with openFPGALoader (or iceprog, dfu-util: what amaranth-boards uses). Raises FlowError."""
+        """Load the bitstream into the board with openFPGALoader. Raises FlowError."""
         tool = shutil.which("openFPGALoader")
         if tool is None:
             raise FlowError("openFPGALoader is not on PATH: it loads the bitstream into a board")
-        names = {"ulx3s": "ulx3s", "orangecrab": "orangeCrab", "icebreaker": "ice40_generic", "tang-nano-9k": "tangnano9k"}
-        if subprocess.run([tool, "-b", names[self.board.name], str(self.folder / self._bitstream)]).returncode:
+        if subprocess.run([tool, "-b", self.board.loader, str(self.folder / self._bitstream)]).returncode:
             raise FlowError("openFPGALoader could not load the bitstream")
 
     @property

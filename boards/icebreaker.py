@@ -39,4 +39,4 @@ BOARD = Board(
     link="USB, FT2232H",
     device=Device(name="iCE40 UP5K", family="ice40", luts=5_280, multipliers=8, block_rams=30, block_ram_bits=4_096,
                   options={"device": "--up5k", "package": "sg48"}),
-    multipliers=8, platform=platform, clock=Clock)
+    multipliers=8, platform=platform, loader="ice40_generic", clock=Clock)

@@ -1,19 +1,10 @@
 """OrangeCrab r0.2 with an ECP5-25F. Its DDR3 chip needs a controller that FlexWave does not have: main memory is block RAM."""
 
-from amaranth.hdl import ClockSignal, Elaboratable, Module
+from functools import partial
 
-from boards.board import Board, Device, oscillator
+from boards.board import Board, Device, Oscillator
 
 CLOCK_KHZ = 48_000
-
-
-class Clock(Elaboratable):
-    """Drives the domain `sync` from the board's oscillator as it is."""
-
-    def elaborate(self, platform):
-        m = Module()
-        m.d.comb += ClockSignal().eq(oscillator(m, platform, "clk"))
-        return m
 
 
 def platform():
@@ -32,4 +23,4 @@ BOARD = Board(
     link="pins 0 and 1",
     device=Device(name="ECP5-25F", family="ecp5", luts=24_288, multipliers=28, block_rams=56, block_ram_bits=18_432,
                   options={"device": "--25k", "package": "CSFBGA285", "speed": "8"}),
-    memory_bytes=32_768, multipliers=16, platform=platform, clock=Clock)
+    memory_bytes=32_768, multipliers=16, platform=platform, loader="orangeCrab", clock=partial(Oscillator, "clk"))

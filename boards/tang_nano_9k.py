@@ -1,19 +1,10 @@
 """Tang Nano 9K with a Gowin GW1NR-9: room for a unit alone."""
 
-from amaranth.hdl import ClockSignal, Elaboratable, Module
+from functools import partial
 
-from boards.board import Board, Device, oscillator
+from boards.board import Board, Device, Oscillator
 
 CLOCK_KHZ = 27_000
-
-
-class Clock(Elaboratable):
-    """Drives the domain `sync` from the board's oscillator as it is."""
-
-    def elaborate(self, platform):
-        m = Module()
-        m.d.comb += ClockSignal().eq(oscillator(m, platform, "clk27"))
-        return m
 
 
 def platform():
@@ -28,4 +19,4 @@ BOARD = Board(
     link="USB, BL702",
     device=Device(name="GW1NR-9C", family="gowin", luts=8_640, multipliers=20, block_rams=26, block_ram_bits=18_432,
                   options={"device": "GW1NR-LV9QN88PC6/I5", "chip": "GW1N-9C"}),
-    multipliers=16, platform=platform, clock=Clock)
+    multipliers=16, platform=platform, loader="tangnano9k", clock=partial(Oscillator, "clk27"))

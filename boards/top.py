@@ -5,7 +5,7 @@ from amaranth.lib import io
 
 from boards.board import Board
 from gen.verilog import TOP
-from rtl.sharing import SharedModules, everywhere
+from rtl.sharing import everywhere
 
 LAMPS = ("ready", "running")
 
@@ -26,7 +26,7 @@ class BoardTop(Elaboratable):
         m.submodules.clock = self.board.clock()     # drives it
         reset = Signal()
         m.d.comb += reset.eq(ResetSignal())
-        spread = everywhere(m, SharedModules(family=self.board.device.family), reset, name="reset_net")
+        spread = everywhere(m, self.board.device.family, reset, name="reset_net")
         ports: dict = {"i_clk": ClockSignal(), "i_rst": spread}
 
         uart = platform.request("uart", 0, dir={wire.name: "-" for wire in platform.lookup("uart", 0).ios})

@@ -35,9 +35,9 @@ def multipliers(platform) -> int | None:
     return getattr(platform, "multipliers", None)
 
 
-def everywhere(m: Module, platform, signal: Signal, *, name: str) -> Signal:
+def everywhere(m: Module, device: str | None, signal: Signal, *, name: str) -> Signal:
     """A one-bit signal for thousands of registers: on ECP5 through the network that carries the clocks, as fabric is too slow for it."""
-    if family(platform) != "ecp5":
+    if device != "ecp5":
         return signal
     spread = Signal(name=name)
     m.submodules[name] = Instance("DCCA", i_CLKI=signal, i_CE=1, o_CLKO=spread)

@@ -24,7 +24,7 @@ from rtl.control.watchdog import Journal, Watchdog
 from rtl.group import Group
 from rtl.interfaces import MemoryPort, Tag
 from rtl.memory.arbiter import Arbiter
-from rtl.sharing import everywhere, place
+from rtl.sharing import everywhere, family, place
 
 ERROR_LATENCY = 4       # an instruction is dispatched, tokens are taken or signalled: and that is why the machine stops
 
@@ -203,7 +203,7 @@ class Machine(wiring.Component):
         config = self.config
         held = Signal(init=1)
         core = place(m, platform, instance="core", module="machine_core", factory=lambda: Core(config),
-                     reset=everywhere(m, platform, held, name="held_everywhere"))
+                     reset=everywhere(m, family(platform), held, name="held_everywhere"))
         m.submodules.registers = registers = RegisterFile(config)
         m.submodules.counters = counters = Counters(config)
         wiring.connect(m, wiring.flipped(self.registers), registers.bus)

@@ -84,12 +84,10 @@ class Compute(wiring.Component):
             unit.tall.eq(lines["tall"].tap(timing.LBUF_LATENCY)),
             unit.wide.eq(lines["wide"].tap(timing.LBUF_LATENCY)),
         ]
-        restart = Signal(init=1)        # high in reset and in the first cycle after it
-        m.d.sync += restart.eq(0)
         for core in range(config.cores):
             offset = config.core_offset(core)
-            self._local(m, platform, "moving", core, lines["step"].tap(offset), restart, unit)
-            self._local(m, platform, "stationary", core, lines["shift"].tap(offset), restart, unit)
+            self._local(m, platform, "moving", core, lines["step"].tap(offset), unit)
+            self._local(m, platform, "stationary", core, lines["shift"].tap(offset), unit)
         outputs = []
         for pair in range(config.column_pairs):
             cores = [pair] if config.cores == 1 else [pair + 2, pair]      # lower (or only), upper
@@ -104,7 +102,7 @@ class Compute(wiring.Component):
             m.d.comb += self.accumulators.data[c].eq(Mux(pair, outputs[-1].data[c], outputs[0].data[c]))
         return m
 
-    def _local(self, m: Module, platform, operand: str, core: int, advance, restart, unit):
+    def _local(self, m: Module, platform, operand: str, core: int, advance, unit):
         """The local buffer of one operand of a core."""
         port = getattr(self, f"{operand}_write")
         depth = 1 << len(port.address)
@@ -115,7 +113,6 @@ class Compute(wiring.Component):
             buffer.write_address.eq(port.address),
             buffer.write_data.eq(port.data[core]),
             buffer.advance.eq(advance),
-            buffer.restart.eq(restart),
             getattr(unit, operand)[core].eq(buffer.word),
         ]
 

@@ -12,8 +12,7 @@ from rtl.interfaces import OPERAND_BITS
 class LocalBuffer(wiring.Component):
     """`depth` words (a power of two) of `side` operands; one write and one read a cycle.
 
-    ``restart`` goes back to word 0: a run begins there, and no reset reaches a shared module. ``advance`` reads the next word of the
-    ring: ``word`` holds it LBUF_LATENCY (2) cycles later, for one cycle.
+    ``advance`` reads the next word of the ring, from word 0 on after reset: ``word`` holds it LBUF_LATENCY (2) cycles later, for one cycle.
     A word may be read from the cycle after its write. That it has been written, and is not overwritten before, is not enforced.
     """
 
@@ -26,7 +25,6 @@ class LocalBuffer(wiring.Component):
             "write_address": In(range(depth)),
             "write_data": In(self.width),
             "advance": In(1),
-            "restart": In(1),
             "word": Out(self.width),
         })
 
@@ -34,9 +32,7 @@ class LocalBuffer(wiring.Component):
         m = Module()
         m.submodules.words = words = BlockMemory(width=self.width, depth=self.depth)
         address = Signal(range(self.depth))
-        with m.If(self.restart):
-            m.d.sync += address.eq(0)
-        with m.Elif(self.advance):
+        with m.If(self.advance):
             m.d.sync += address.eq(address + 1)
         m.d.comb += [
             words.write.eq(self.write_enable),

