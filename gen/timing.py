@@ -8,9 +8,10 @@ ACCUMULATOR_LATENCY = 4   # least interval of waves that add to the same OBUF wo
 FETCH_LATENCY = 3         # OBUF read issued to the words of its lanes
 STORE_LATENCY = 17        # last OBUF read of a store to its words in the global buffer
 SCALE_LATENCY = 6         # last global-buffer read of an LdScale to the parameters being usable
-QUIET_LATENCY = 1         # the last unit's tokens being visible to a Barrier or End leaving
+TOKEN_LATENCY = 2         # tokens asserted to their being visible
+QUIET_LATENCY = 1         # the last unit being idle to a Barrier or End leaving
 DMA_OUT_LATENCY = 5       # DmaOut's decision to its first beat offered to the memory port
-DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn's tokens being visible
+DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn being idle
 
 
 def array_latency(config: Config) -> int:

@@ -26,7 +26,7 @@ from rtl.interfaces import MemoryPort, Tag
 from rtl.memory.arbiter import Arbiter
 from rtl.sharing import everywhere, family, place
 
-ERROR_LATENCY = 4       # an instruction is dispatched, tokens are taken or signalled: and that is why the machine stops
+ERROR_LATENCY = 5       # an instruction is dispatched, tokens are taken or signalled: and that is why the machine stops
 
 
 def selected(choices: list, values: Iterable):
@@ -39,7 +39,7 @@ class Core(wiring.Component):
 
     `stop` is high in the cycle in which End leaves or an error stops the machine: then `failed` is high as well, and `cause` and
     `error_index` say more; if End itself is faulty, `ERROR_LATENCY` cycles later. That is how long an error takes to stop the machine,
-    from the cycle in which something is wrong (a collision two). Those found together come in the order dispatch, TOKEN, PORT, DEADLOCK;
+    from the cycle in which something is wrong (a collision three). Those found together come in the order dispatch, TOKEN, PORT, DEADLOCK;
     token errors and collisions have the index of the instruction that was the next to be dispatched `ERROR_LATENCY` cycles before. With
     `enable` low no new burst gets the memory port; `settled`: none is under way and no data is awaited.
     """
@@ -164,18 +164,20 @@ class Core(wiring.Component):
         ).any())
         m.d.sync += quiet.eq(~active & ~(fetch.instruction.valid & fetch.instruction.ready & ~fetch.kind[-1]))
         m.d.comb += decoder.quiet.eq(quiet)
-        token_error, collision = Signal(), Signal()
-        m.d.comb += [
+        found, cause, token_error, collision = Signal(), Signal(Cause), Signal(), Signal()
+        m.d.sync += [       # from far apart
+            found.eq(checker.found),
+            cause.eq(checker.cause),
             token_error.eq(Cat(group.token_error for group in groups).any()),
             collision.eq(Cat(group.collision for group in groups).any()),
         ]
         m.d.sync += [
-            self.failed.eq(checker.found | token_error | collision | watchdog.expired),
+            self.failed.eq(found | token_error | collision | watchdog.expired),
             self.cause.eq(Cause.DEADLOCK),
             self.error_index.eq(indices[-1]),
         ]
-        with m.If(checker.found):
-            m.d.sync += self.cause.eq(checker.cause)
+        with m.If(found):
+            m.d.sync += self.cause.eq(cause)
         with m.Elif(token_error):
             m.d.sync += self.cause.eq(Cause.TOKEN)
         with m.Elif(collision):

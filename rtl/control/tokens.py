@@ -13,11 +13,11 @@ LIMIT = 255     # largest value of a counter
 class Tokens(wiring.Component):
     """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
 
-    `ready` of a port is combinational in its `wait`. A signal in cycle t is seen from t+1 on. A token that is taken in t rests: it is not
-    seen in t+1 and t+2, and in t+3 as far as something is left of it. Any number of takes and signals may meet. `error` is high in t+3 when
-    a counter passes its limits by what is taken and signalled in t: below 0, as several units took the last token at once, or above 255.
-    The counters mean nothing from then on. `group` and `signal_group` are ignored: the caller masks. `counts`, for looking on, are three
-    cycles behind.
+    `ready` of a port is combinational in its `wait`. A signal in cycle t is seen from t+2 on. A token that is taken in t is still seen in
+    t+1, rests in t+2, where nobody sees it, and is seen from t+3 on as far as something is left of it. Any number of takes and signals may
+    meet. `error` is high in t+3 when a counter passes its limits by what is taken and signalled in t: below 0, as the last token was taken
+    twice (in one cycle, or in two that follow each other), or above 255. The counters mean nothing from then on. `group` and `signal_group`
+    are ignored: the caller masks. `counts`, for looking on, are three cycles behind.
     """
 
     def __init__(self, *, ports: int = len(Unit)):
@@ -28,8 +28,8 @@ class Tokens(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Decisions end late in a cycle and signals come late, and counting takes its time. What is taken and signalled goes through two
-        # registers before it reaches the counter. Until then a signal is seen by itself, and a token that is taken rests.
+        # Decisions end late in a cycle and signals come from far away, and counting takes its time: what is taken and signalled goes
+        # through two registers before it reaches the counter. Behind the first a signal is seen by itself, and a token that is taken rests.
         there, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
         takes, signals = [], []
         for port, unit in enumerate(self.units):
@@ -41,17 +41,13 @@ class Tokens(wiring.Component):
         for token, count in enumerate(self.counts):
             total = Signal(self.shape, name=f"total_{token}")
             change = Signal(signed(self.ports.bit_length() + 1), name=f"change_{token}")
-            arrived, rests = Signal(name=f"arrived_{token}"), Signal(name=f"rests_{token}")     # signalled, taken in the cycle before
-            arriving = Cat(unit.signal[token] for unit in self.units).any()
-            resting = Cat(unit.take & unit.wait[token] for unit in self.units).any()
+            taken, signalled = [take[token] for take in takes], [signal[token] for signal in signals]
             m.d.comb += total.eq(count + change)
             m.d.sync += [
-                change.eq(ones([signal[token] for signal in signals]) - ones([take[token] for take in takes])),
+                change.eq(ones(signalled) - ones(taken)),
                 count.eq(total),
                 wrong[token].eq(total[LIMIT.bit_length():].any()),
-                arrived.eq(arriving),
-                rests.eq(resting),
-                there[token].eq(((total != 0) | arrived | arriving) & ~(rests | resting)),
+                there[token].eq(((total != 0) | Cat(signalled).any()) & ~Cat(taken).any()),
             ]
         for unit in self.units:
             m.d.comb += unit.ready.eq((there | ~unit.wait).all())

@@ -16,7 +16,7 @@ from sw.model.units import InOrder, Store
 
 @dataclass(frozen=True)
 class Event:
-    """An instruction in time: the cycle of its (first) decision and that in which its tokens are visible."""
+    """An instruction in time: the cycle of its (first) decision and that from which on it is done (its tokens were asserted before)."""
 
     unit: Unit
     group: int
@@ -58,11 +58,11 @@ class Dispatcher:
         self.check, self.checked = checker(machine.config), -1
         self.pumping = self.over = False
 
-    def finished(self, visible: int):
-        """An instruction's tokens are visible in cycle `visible`."""
+    def finished(self, end: int):
+        """An instruction is done from cycle `end` on."""
         self.outstanding -= 1
-        if visible >= self.quiet_at:
-            self.quiet_at = visible + QUIET_LATENCY
+        if end + QUIET_LATENCY > self.quiet_at:
+            self.quiet_at = end + QUIET_LATENCY
         if not self.outstanding:
             self.pump()
 

@@ -4,6 +4,7 @@ Only what depends on the order of several units goes through the heap: starts th
 the memory port. Everything else travels as time stamps between one sender and one receiver and may be worked out ahead of the clock.
 """
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -12,7 +13,8 @@ from sw.model.check import ModelError
 
 SIGNAL, DECIDE, GRANT, STOP = range(4)     # order of what happens in one cycle
 TOKEN_LIMIT = 255
-REST = 2            # cycles for which a token that was taken is not seen
+REST = 2            # a token that was taken is not seen so many cycles later
+RECENT = 24         # takes that may matter: six units in three cycles, and some to spare
 
 
 class Kernel:
@@ -42,14 +44,13 @@ class Kernel:
 class Tokens:
     """The sixteen counters of a group.
 
-    What is taken in a cycle still counts as visible for others that decide in it; in the next two cycles the token rests: nobody sees it.
+    What is taken in a cycle still counts as visible in it and in the next one; in the cycle after that the token rests: nobody sees it.
     """
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.count = [0] * 16
-        self.taken = [0] * 16       # takes in cycle `taken_at`
-        self.taken_at = [-REST - 1] * 16
+        self.taken: list[deque[int]] = [deque(maxlen=RECENT) for _ in range(16)]    # cycles of the last takes
         self.waiters: dict = {}     # unit -> its mask: tried again when one of these tokens arrives
         self.watchers: dict = {}    # unit -> its mask: tried again when somebody takes one of these tokens
         self._bits: dict[int, tuple[int, ...]] = {}
@@ -62,32 +63,32 @@ class Tokens:
         return found
 
     def ready(self, mask: int, unit) -> bool:
-        """Whether every token of the mask is visible in the present cycle. If not, `unit` tries again when they have rested."""
-        now, count = self.kernel.now, self.count
-        bits = self.bits(mask)
-        rested = max((self.taken_at[bit] for bit in bits if self.taken_at[bit] < now), default=-REST) + REST
-        if rested >= now:
-            self.kernel.at(rested + 1, DECIDE, unit.attempt, unit.ticket)
-            return False
-        return all(count[bit] > 0 or (self.taken_at[bit] == now and count[bit] + self.taken[bit] > 0) for bit in bits)
+        """Whether every token of the mask is visible in the present cycle. If not for what was taken, `unit` tries again in the next one."""
+        now, bits = self.kernel.now, self.bits(mask)
+        if any(now - cycle in (REST - 1, REST) for bit in bits for cycle in self.taken[bit]):
+            self.kernel.at(now + 1, DECIDE, unit.attempt, unit.ticket)
+        return all(self._left(bit, now - REST + 1) > 0 and now - REST not in self.taken[bit] for bit in bits)
+
+    def _left(self, bit: int, since: int) -> int:
+        """What a counter would be without the takes from cycle `since` on."""
+        return self.count[bit] + sum(cycle >= since for cycle in self.taken[bit])
 
     def take(self, mask: int, index: int):
-        """Take one of each in the present cycle. Stops when another taker is as fast for the last one, unless one more is just arriving."""
+        """Take one of each in the present cycle. Stops when others have taken or take the last one, unless one more is just arriving."""
         now = self.kernel.now
         for bit in self.bits(mask):
             self.count[bit] -= 1
-            if self.taken_at[bit] != now:
-                self.taken_at[bit], self.taken[bit] = now, 0
-            self.taken[bit] += 1
+            self.taken[bit].append(now)
             if self.count[bit] < 0:
-                self.kernel.at(now + 1, DECIDE, lambda _, bit=bit: self._overdrawn(bit, index))
+                self.kernel.at(now + REST, DECIDE, lambda _, bit=bit: self._settle(bit, now, index))
         for unit, watched in self.watchers.items():
             if watched & mask:
-                self.kernel.at(now + 1, DECIDE, unit.attempt, unit.ticket)
+                self.kernel.at(now + REST, DECIDE, unit.attempt, unit.ticket)
 
-    def _overdrawn(self, bit: int, index: int):
-        if self.count[bit] < 0:
-            raise ModelError(Cause.TOKEN, index, f"token {bit} is taken twice in cycle {self.kernel.now - 1}")
+    def _settle(self, bit: int, taken: int, index: int):
+        """Look whether a take of cycle `taken` was one too many."""
+        if self._left(bit, taken + 1) < 0:
+            raise ModelError(Cause.TOKEN, index, f"token {bit} is taken twice in cycle {taken} or {taken - 1}")
 
     def signal(self, mask: int, visible: int, index: int):
         """Add one to each token of the mask, visible in cycle `visible`."""

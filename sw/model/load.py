@@ -61,7 +61,7 @@ class Loader(InOrder):
     def earliest(self) -> int | None:
         if self.left or not self.queue or not self.roomy(self.shape_of(self.queue[0][1])[0]):
             return None
-        return max(self.free_at or 0, self.queue[0][2], self.room_at)
+        return max(self.free_at or 0, self.queue[0][2], self.head_from, self.room_at)
 
     def pump(self):
         if self.loading:

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gen.isa import Instruction, Output, Unit
-from gen.timing import SCALE_LATENCY, STORE_LATENCY
+from gen.timing import SCALE_LATENCY, STORE_LATENCY, TOKEN_LATENCY
 from sw.model.kernel import DECIDE, Tokens
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class InOrder:
         self.machine, self.kernel, self.unit, self.group = machine, machine.kernel, unit, group
         self.queue: deque[tuple[int, Instruction, int]] = deque()   # index, instruction, cycle from which the head is visible
         self.credits = deque([-1] * machine.config.control.queue_depth)  # cycles in which the queue's places came free
+        self.head_from = 0              # the queue has turned to the head after the last decision
         self.free_at: int | None = 0    # earliest next start, None while that is unknown
         self.trying = False             # an attempt is on the heap, or tokens are missing
         self.ticket = 0                 # makes attempts stale once one has decided
@@ -39,12 +40,13 @@ class InOrder:
     def pop(self, time: int) -> tuple[int, Instruction]:
         """Take the head in cycle `time`."""
         index, instruction, _ = self.queue.popleft()
-        self.credits.append(time)
+        self.credits.append(time + 1)
+        self.head_from = time + 2
         return index, instruction
 
     def earliest(self) -> int | None:
         """First cycle in which the queue's head could start, tokens apart; None if that is not known yet."""
-        return None if self.free_at is None or not self.queue else max(self.free_at, self.queue[0][2])
+        return None if self.free_at is None or not self.queue else max(self.free_at, self.queue[0][2], self.head_from)
 
     def pump(self):
         """Go as far as the known inputs allow."""
@@ -84,13 +86,13 @@ class InOrder:
         """Start an instruction with the decision in cycle `time`."""
         raise NotImplementedError
 
-    def finish(self, index: int, instruction: Instruction, start: int, visible: int):
-        """The instruction's tokens are visible in cycle `visible`."""
+    def finish(self, index: int, instruction: Instruction, start: int, end: int):
+        """The instruction has been done from cycle `end` on; its tokens were asserted in the one before."""
         if instruction.values["signal"]:
-            self.tokens(instruction).signal(instruction.values["signal"], visible, index)
-        self.machine.dispatcher.finished(visible)
+            self.tokens(instruction).signal(instruction.values["signal"], end + TOKEN_LATENCY - 1, index)
+        self.machine.dispatcher.finished(end)
         if self.machine.timeline is not None:
-            self.machine.timeline.append((self.unit, self.group, index, start, visible))
+            self.machine.timeline.append((self.unit, self.group, index, start, end))
 
     def waiting(self) -> int | None:
         """Index of an instruction that has left the queue and is not finished."""

@@ -67,7 +67,7 @@ class QueueSpec(wiring.Component):
 class TokensSpec(wiring.Component):
     """Conservation: a counter is what was signalled less what was taken, until an error says that it passed its limits.
 
-    A token is seen when something is left and it was not taken in the two cycles before.
+    A signal is seen two cycles later, a token that was taken not two cycles later.
     """
 
     def __init__(self, *, ports: int, make=Tokens):
@@ -83,7 +83,7 @@ class TokensSpec(wiring.Component):
             m.d.comb += given(~unit.take | unit.ready)
         there, outside = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
         for token in range(TOKEN_BITS):
-            # What is left in this cycle, and one and two cycles ago, which is what `counts` shows.
+            # What is left in this cycle, one cycle ago, which counts in decisions, and two, which is what `counts` shows.
             number, before, settled = (Signal(signed(12), name=f"{name}_{token}") for name in ("number", "before", "settled"))
             signals, taken = Signal(range(self.ports + 1), name=f"signals_{token}"), Signal(range(self.ports + 1), name=f"taken_{token}")
             rests = Signal(name=f"rests_{token}")
@@ -96,7 +96,7 @@ class TokensSpec(wiring.Component):
             ]
             m.d.comb += [
                 number.eq(before + signals - taken),
-                there[token].eq((number > 0) & (taken == 0) & ~rests),
+                there[token].eq((before > 0) & ~rests),
                 outside[token].eq((settled < 0) | (settled > LIMIT)),
             ]
             with m.If(~failed):

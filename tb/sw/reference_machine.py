@@ -14,6 +14,7 @@ from gen.timing import (
     LOAD_LATENCY,
     SCALE_LATENCY,
     STORE_LATENCY,
+    TOKEN_LATENCY,
     drain,
 )
 
@@ -33,11 +34,12 @@ class Reference:
         self.n = defaultdict(int)           # counters
         groups = range(config.array.groups)
         self.token = {(g, b): 0 for g in groups for b in range(16)}
-        self.taken = dict.fromkeys(self.token, -3)  # cycle of the last take
+        self.taken = defaultdict(int)       # takes by group, token and cycle
         self.queue = {(Unit.DMA_IN, 0): [], (Unit.DMA_OUT, 0): []}
         for g in groups:
             for unit in (Unit.LOAD_H, Unit.LOAD_V, Unit.EXECUTE, Unit.STORE):
                 self.queue[unit, g] = []
+        self.leaving = defaultdict(lambda: -2)      # (unit, group) -> cycle of the last decision that took the head
         self.unfinished = defaultdict(int)  # (unit, group) -> instructions started whose tokens are not visible yet
         # fetch, dispatch
         self.allocated = self.popped = 0
@@ -82,13 +84,13 @@ class Reference:
         self.end_of(self.t if cycle is None else cycle, update)
 
     def tokens_there(self, ins):
-        return all(self.token[ins.group, b] > 0 and self.taken[ins.group, b] < self.t - 2 for b in range(16) if ins.wait >> b & 1)
+        return all(self.token[ins.group, b] > 0 and not self.taken[ins.group, b, self.t - 2] for b in range(16) if ins.wait >> b & 1)
 
     def take(self, ins):
         for b in range(16):
             if ins.wait >> b & 1:
-                self.add(self.token, (ins.group, b), -1)
-                self.put(self.taken, (ins.group, b), self.t)
+                self.add(self.token, (ins.group, b), -1, self.t + 1)
+                self.taken[ins.group, b, self.t] += 1
 
     def start(self, unit, g, ins):
         self.add(self.unfinished, (unit, g), 1)
@@ -97,15 +99,16 @@ class Reference:
         """Tokens asserted in a cycle."""
         for b in range(16):
             if ins.signal >> b & 1:
-                self.add(self.token, (ins.group, b), 1, asserted)
+                self.add(self.token, (ins.group, b), 1, asserted + TOKEN_LATENCY - 1)
         self.add(self.unfinished, (unit, g), -1, asserted)
 
     def head(self, unit, g):
-        return self.queue[unit, g][0] if self.queue[unit, g] else None
+        return self.queue[unit, g][0] if self.queue[unit, g] and self.leaving[unit, g] != self.t - 1 else None
 
     def pop(self, unit, g):
         queue = self.queue[unit, g]
-        self.end_of(self.t, lambda: queue.pop(0))
+        self.end_of(self.t + 1, lambda: queue.pop(0))
+        self.leaving[unit, g] = self.t
         self.active = True
 
     # the units, one cycle each

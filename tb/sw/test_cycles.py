@@ -48,20 +48,20 @@ def test_beats_after_the_end_do_not_count():
 
 
 def test_dma_in():
-    # Dispatched 35, decided 36, beats 37..39, the last one's data in 71, tokens visible in 73; End (available 37) leaves in 74.
+    # Dispatched 35, decided 36, beats 37..39, the last one's data in 71, all is quiet from 73 on; End (available 37) leaves in 74.
     prediction = predict(BASE, [Instruction("DmaIn", beats=3), END])
     assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (75, 3)
 
 
 def test_dma_out():
-    # Decided 36, beats offered from 41, accepted 41..46 (two chunks), tokens visible in 47; End leaves in 48.
+    # Decided 36, beats offered from 41, accepted 41..46 (two chunks), quiet from 47 on; End leaves in 48.
     prediction = predict(BASE, [Instruction("DmaOut", beats=3, chunks=2), END])
     assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (49, 6)
 
 
 def test_port_is_granted_by_turns():
     # DMA_IN offers from 37, DMA_OUT (dispatched 37, decided 38) from 43. Bursts of 16: IN 37..52, OUT 53..68 (it comes after IN in the
-    # order), IN 69..84, OUT 85..100. IN's tokens are visible in 84 + 32 + 2 = 118, End leaves in 119.
+    # order), IN 69..84, OUT 85..100. IN is done in 84 + 32 + 2 = 118, End leaves in 119.
     prediction = predict(BASE, [Instruction("DmaIn", beats=32), Instruction("DmaOut", beats=32), END], timeline=True)
     assert prediction.cycles == 120
     assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 36, 118), (1, 38, 101)]
@@ -118,10 +118,10 @@ def test_short_wave_after_a_tall_one():
 
 
 def test_tokens_order_units():
-    # StLBUF signals token 3 in 36 + 1 + 17 = 54, visible in 55; LdScale of the same unit cannot be what waits, DmaOut does: decided in 55,
-    # offered and accepted in 60, tokens visible in 61, End in 62.
+    # StLBUF signals token 3 in 36 + 1 + 17 = 54, visible in 56; LdScale of the same unit cannot be what waits, DmaOut does: decided in 56,
+    # offered and accepted in 61, quiet from 62 on, End in 63.
     program = [Instruction("StLBUF", signal=8), Instruction("DmaOut", wait=8), END]
-    assert predict(BASE, program).cycles == 63
+    assert predict(BASE, program).cycles == 64
 
 
 def test_counters_are_the_registers():

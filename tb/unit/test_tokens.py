@@ -24,43 +24,45 @@ def test_against_integers(seed):
     print(f"seed {seed}")
     rng = random.Random(seed)
     tokens = Tokens()
-    counts, rests = [0] * 16, [0] * 16      # what is left, cycles for which it rests
-    taken_together = rested = 0
+    # What is left after all cycles but the last one, what the last cycle brought and took; tokens taken two cycles ago.
+    counts, change, resting = [0] * 16, [0] * 16, set()
+    last_taken: set[int] = set()
+    taken_together = rested = late = 0
 
     async def bench(ctx):
-        nonlocal taken_together, rested
+        nonlocal taken_together, rested, late, resting, last_taken
         for _ in range(400):
             signals = [rng.getrandbits(16) & rng.getrandbits(16) & rng.getrandbits(16) for _ in tokens.units]
-            left, late = counts.copy(), [0] * 16
-            resting = [max(0, cycles - 1) for cycles in rests]
             for unit, signal in zip(tokens.units, signals):
                 ctx.set(unit.signal, signal)
-                for token in range(16):
-                    late[token] += signal >> token & 1
+            taken = [0] * 16
             for unit in tokens.units:
                 wait = rng.getrandbits(16) & rng.getrandbits(16) if rng.random() < 0.8 else 0
                 ctx.set(unit.wait, wait)
                 mine = [token for token in range(16) if wait >> token & 1]
-                ready = all(counts[token] > 0 and not rests[token] for token in mine)
+                ready = all(counts[token] > 0 and token not in resting for token in mine)
                 rested += not ready and all(counts[token] > 0 for token in mine)
                 assert ctx.get(unit.ready) == ready
-                # Take only what the others have left: no error in this test.
-                take = ready and all(left[token] > 0 for token in mine) and rng.random() < 0.8
+                # Take only what others have left, in this cycle and the one before: no error in this test.
+                take = ready and all(counts[token] + min(0, change[token]) > taken[token] for token in mine) and rng.random() < 0.8
                 ctx.set(unit.take, take)
                 for token in mine if take else ():
-                    left[token] -= 1
-                    resting[token] = 2
-                    taken_together += left[token] < counts[token] - 1
+                    taken[token] += 1
+                    taken_together += taken[token] > 1
+                    late += token in last_taken
             assert not ctx.get(tokens.error)
-            counts[:] = [here + more for here, more in zip(left, late)]
-            rests[:] = resting
+            counts[:] = [here + more for here, more in zip(counts, change)]
+            change[:] = [sum(signal >> token & 1 for signal in signals) - taken[token] for token in range(16)]
+            resting, last_taken = last_taken, {token for token in range(16) if taken[token]}
             await ctx.tick()
 
     simulate(tokens, bench)
-    assert taken_together > 20 and rested > 20
+    assert taken_together > 20 and rested > 20 and late > 20
 
 
-def test_two_takers_of_the_last_token_are_an_error():
+@pytest.mark.parametrize("apart", [0, 1])
+def test_two_takers_of_the_last_token_are_an_error(apart):
+    """In one cycle, or the second one while the token is still seen."""
     tokens = Tokens()
 
     async def bench(ctx):
@@ -70,14 +72,18 @@ def test_two_takers_of_the_last_token_are_an_error():
         ctx.set(tokens.units[0].signal, 0)
         for unit in (first, second):
             ctx.set(unit.wait, 1 << 9)
-            assert ctx.get(unit.ready)
-            ctx.set(unit.take, 1)
+            assert not ctx.get(unit.ready)
         await ctx.tick()
+        for cycle in range(apart + 1):
+            for unit, when in ((first, 0), (second, apart)):
+                assert ctx.get(unit.ready)
+                ctx.set(unit.take, when == cycle)
+            await ctx.tick()
         for unit in (first, second):
             ctx.set(unit.take, 0)
-        for _ in range(2):
-            assert not ctx.get(first.ready)
+        for since in (1, 2):
             assert not ctx.get(tokens.error)
+            assert ctx.get(first.ready) == (since == 1 and not apart)
             await ctx.tick()
         assert ctx.get(tokens.error)
 

@@ -208,7 +208,7 @@ def test_stops_and_starts_again(name):
         found = await bench.run(program)
         assert (found["status"], found["cause"], found["error_index"]) == (6, cause, index)
         if name == "empty":
-            assert found["cycles"] == 5 and found["fetch_beats"] == 0
+            assert found["cycles"] == 6 and found["fetch_beats"] == 0
         await run_gemm(bench, np.random.default_rng(2))
 
     Bench.simulate(script, pause=0.2 if name in ("opcode", "version") else 0.0)
