@@ -13,6 +13,7 @@ from rtl.link.host_link import HostLink
 from rtl.link.memory_share import MemoryShare
 from rtl.link.uart import UartReceiver, UartTransmitter
 from rtl.memory.bridge import Bridge
+from rtl.memory.interfaces import request_layout as dram_request_layout
 from rtl.memory.on_chip import OnChipMemory
 from rtl.memory.sdr import ChipPins, SdrMemory
 from rtl.top import Machine
@@ -79,7 +80,14 @@ class BoardSystem(wiring.Component):
                 requests.entry.eq(share.memory.request.payload),
                 share.memory.request.ready.eq(~requests.full),
             ]
-            wiring.connect(m, bridge.dram.request, memory.port.request)
+            # Nor do decisions of the two sides of the memory system's port fit into one cycle.
+            m.submodules.blocks = blocks = Queue(shape=dram_request_layout(self.dram), depth=2, registered=0)
+            wiring.connect(m, blocks.head, memory.port.request)
+            m.d.comb += [
+                blocks.push.eq(bridge.dram.request.valid),
+                blocks.entry.eq(bridge.dram.request.payload),
+                bridge.dram.request.ready.eq(~blocks.full),
+            ]
             wiring.connect(m, memory.port.responses[0], bridge.dram.responses[0])
             wiring.connect(m, memory.chips[0], wiring.flipped(self.chip))
             m.d.comb += [

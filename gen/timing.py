@@ -5,8 +5,8 @@ from gen.config import Config
 LOAD_LATENCY = 5          # a loader's decision to its tile being readable, when rows arrive at full rate
 LBUF_LATENCY = 2          # a read issued to an LBUF to the word at the array's port
 ACCUMULATOR_LATENCY = 4   # least interval of waves that add to the same OBUF words
-FETCH_LATENCY = 3         # OBUF read issued to the words of its lanes
-STORE_LATENCY = 17        # last OBUF read of a store to its words in the global buffer
+FETCH_LATENCY = 4         # OBUF read issued to the words of its lanes
+STORE_LATENCY = 18        # last OBUF read of a store to its words in the global buffer
 SCALE_LATENCY = 6         # last global-buffer read of an LdScale to the parameters being usable
 TOKEN_LATENCY = 2         # tokens asserted to their being visible
 QUIET_LATENCY = 1         # the last unit being idle to a Barrier or End leaving

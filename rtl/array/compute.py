@@ -23,7 +23,7 @@ class Compute(wiring.Component):
 
     The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile;
     ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
-    all lanes, data FETCH_LATENCY (3) cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates,
+    all lanes, data FETCH_LATENCY (4) cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates,
     but not if `apart`: then accumulators are read while the array is idle, and take half of the memory.
     Observation ports are those of `Execute`; ``streaming`` is high in the issue cycles of a stream.
     That a tile holds what its wave takes from it is the program's duty.

@@ -62,16 +62,19 @@ class PE(wiring.Component):
         m = Module()
         rows = self.config.array.row_latency
         moving, shadow, active = (Signal(signed(OPERAND_BITS), name=name, reset_less=True) for name in ("moving", "shadow", "active"))
-        m.d.sync += [moving.eq(self.moving_in), self.swap_out.eq(self.swap_in)]
-        m.d.comb += self.moving_out.eq(moving)
+        m.d.sync += moving.eq(self.moving_in)
+        # Registers without a reset, unlike those of a `Line`: synthesis would take the tokens of a diagonal for one, and share a register
+        # among PEs that are far apart.
+        m.d.comb += [
+            self.moving_out.eq(moving),
+            self.swap_out.eq(delayed(m, self.swap_in, 1, name="swap")),
+            self.capture_out.eq(delayed(m, self.capture_in, rows + 1 - self.early, name="capture")),
+        ]
         with m.If(self.swap_in):
             m.d.sync += active.eq(shadow)
         with m.If(self.capture_in):
             m.d.sync += shadow.eq(self.stationary_in)
-        m.d.comb += [
-            self.stationary_out.eq(delayed(m, self.stationary_in, rows - self.early, name="stationary")),
-            self.capture_out.eq(delayed(m, self.capture_in, rows + 1 - self.early, name="capture", reset_less=False)),
-        ]
+        m.d.comb += self.stationary_out.eq(delayed(m, self.stationary_in, rows - self.early, name="stationary"))
 
         m.submodules.multiplier = multiplier = Multiplier(self.config, block=self.block)
         total = Signal(signed(self.config.sum_width))

@@ -126,7 +126,7 @@ class OutputBuffer(wiring.Component):
     the lower core's result i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones the lower core's to
     bank 1 and the upper core's to bank 0, word i: so a bank adds one result a cycle, whatever modes follow each other.
     A result in cycle u is written in u + 1 and readable by reads from u + 2 on: a word may come again after ACCUMULATOR_LATENCY.
-    ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, FETCH_LATENCY (3) cycles later, while other words
+    ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, FETCH_LATENCY (4) cycles later, while other words
     accumulate; if `apart`, only while nothing accumulates (nor is about to), which saves half of the memory.
     """
 
@@ -150,8 +150,9 @@ class OutputBuffer(wiring.Component):
         m.d.sync += step.eq(self.step)
         with m.If(self.step.enable):
             m.d.sync += count.eq(Mux(self.step.first, 0, count + 1))
-        banks = [Signal(name="read_bank"), Signal(name="data_bank")]
-        m.d.sync += [banks[0].eq(self.bank), banks[1].eq(banks[0])]
+        # A register here and one behind the banks: buffers and their reader are apart.
+        fetch, fetch_word, banks = Signal(), Signal(range(HALVES * words), reset_less=True), Signal(3, reset_less=True)
+        m.d.sync += [fetch.eq(self.enable), fetch_word.eq(Cat(self.word, self.half)), banks.eq(Cat(self.bank, banks))]
         word = Mux(step.tall, count >> 1, count)[:words.bit_length() - 1]
         fetched = []
         for number in range(BANKS):
@@ -163,15 +164,14 @@ class OutputBuffer(wiring.Component):
                 bank.word.eq(Cat(word, step.half)),
                 bank.overwrite.eq(step.overwrite),
                 bank.select.eq(~step.tall),
-                bank.fetch.eq(self.enable & (self.bank == number)),
-                bank.fetch_word.eq(Cat(self.word, self.half)),
+                bank.fetch.eq(fetch & (banks[0] == number)),
+                bank.fetch_word.eq(fetch_word),
             ]
             for index, core in enumerate(feeds):
                 m.d.comb += [bank.sums[index][c].eq(self.sums[core][c]) for c in range(side)]
             fetched.append(bank.fetched)
-        # A register here: buffers and their reader are apart.
         data = [Signal(32, name=f"data_{c}", reset_less=True) for c in range(side)]
-        m.d.sync += [data[c].eq(Mux(banks[1], fetched[1][c], fetched[0][c])) for c in range(side)]
+        m.d.sync += [data[c].eq(Mux(banks[2], fetched[1][c], fetched[0][c])) for c in range(side)]
         m.d.comb += [self.data[c].eq(data[c]) for c in range(side)]
         return m
 

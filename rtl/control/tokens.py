@@ -33,10 +33,10 @@ class Tokens(wiring.Component):
         there, wrong = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
         takes, signals = [], []
         for port, unit in enumerate(self.units):
-            taken = Signal(TOKEN_BITS, name=f"taken_{port}", reset_less=True)       # no unit takes anything while it is reset
-            signalled = Signal(TOKEN_BITS, name=f"signalled_{port}")
-            m.d.sync += [taken.eq(Mux(unit.take, unit.wait, 0)), signalled.eq(unit.signal)]
-            takes.append(taken)
+            take, wait = Signal(name=f"take_{port}"), Signal(TOKEN_BITS, name=f"wait_{port}", reset_less=True)
+            signalled = Signal(TOKEN_BITS, name=f"signalled_{port}", reset_less=True)
+            m.d.sync += [take.eq(unit.take), wait.eq(unit.wait), signalled.eq(unit.signal)]
+            takes.append(Mux(take, wait, 0))
             signals.append(signalled)
         for token, count in enumerate(self.counts):
             total = Signal(self.shape, name=f"total_{token}")

@@ -12,8 +12,8 @@ PATIENCE = 64       # cycles without activity
 class Watchdog(wiring.Component):
     """Raises `expired` in the 64th cycle in a row in which nothing was `active` while some unit was `waiting`.
 
-    Both are registered first. `unit` and `slot` are the first waiting unit, in the order of the ports, and the slot it names, a cycle
-    later; nothing changes while all stand still.
+    Both are registered first. `unit` and `slot` are the first waiting unit, in the order of the ports, and the slot it names then, two
+    cycles later; nothing changes while all stand still.
     """
 
     def __init__(self, *, units: int, slot_bits: int):
@@ -29,13 +29,13 @@ class Watchdog(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        still, cycles = Signal(), Signal(range(PATIENCE))
-        m.d.sync += [still.eq(~self.active & self.waiting.any()), cycles.eq(0)]
+        still, waiting, cycles = Signal(), Signal(self.units), Signal(range(PATIENCE))
+        m.d.sync += [still.eq(~self.active & self.waiting.any()), waiting.eq(self.waiting), cycles.eq(0)]
         with m.If(still):
             m.d.sync += cycles.eq(cycles + ~self.expired)
         m.d.comb += self.expired.eq(still & (cycles == PATIENCE - 2))   # one cycle is in `still`, and this one is like those before
         for unit in reversed(range(self.units)):
-            with m.If(self.waiting[unit]):
+            with m.If(waiting[unit]):
                 m.d.sync += [self.unit.eq(unit), self.slot.eq(self.slots[unit])]
         return m
 

@@ -13,9 +13,9 @@ READS_BITS = 16     # counts the reads under way; a memory has fewer
 class MemoryShare(wiring.Component):
     """One port of main memory for the machine and the link; requests and data pass within the cycle.
 
-    From the cycle in which `running` changes no further request passes until the one that stands on the port is taken and all reads are
-    answered; then the port changes hands. With nothing under way and `running` risen in cycle t, the machine has it from t+1 on, before
-    its first request. Answers go to whom the port belongs.
+    From the cycle after that in which `running` changes no further request passes until the one that stands on the port is taken and all
+    reads are answered; then the port changes hands. With nothing under way and `running` risen in cycle t, the machine has it from t+1 on,
+    before its first request. Answers go to whom the port belongs.
     """
 
     def __init__(self, config: Config):
@@ -31,8 +31,10 @@ class MemoryShare(wiring.Component):
         machines, reads = Signal(), Signal(READS_BITS)      # whose port it is; reads under way
         stands, passes = Signal(), Signal()                 # a request was there in the cycle before, and not taken
         request, response = self.memory.request, self.memory.response
-        m.d.comb += passes.eq(stands | (machines == self.running))
+        wanted = Signal()                                   # `running`, from afar
+        m.d.comb += passes.eq(stands | (machines == wanted))
         m.d.sync += [
+            wanted.eq(self.running),
             stands.eq(request.valid & ~request.ready),
             reads.eq(reads + (request.valid & request.ready & ~request.p.write) - response.valid),
         ]

@@ -20,7 +20,7 @@ class UnitPort(wiring.Component):
     """`Compute` behind a register bus and a memory port: whoever is there does the work of loaders, dispatcher and store unit.
 
     ``memory`` takes a beat a cycle while no wave is under way, and lets it wait otherwise: a host need not ask whether a wave is over.
-    Reads are answered FETCH_LATENCY (3) cycles later; outside the accumulators they give anything, and writes there do nothing.
+    Reads are answered FETCH_LATENCY (4) cycles later; outside the accumulators they give anything, and writes there do nothing.
     A wave is under way for max(2, side) + steps + drain cycles from the one after its start. Raises ConfigError.
     """
 

@@ -84,8 +84,8 @@ class Store(wiring.Component):
     A decision in d reads in d+1 .. d+n: for StLBUF lane groups within column blocks within rows, n = rows * blocks * (side / store_lanes);
     for LdScale each of eight words a block, once for every lane group: n = 8 * blocks * (side / store_lanes). Tokens are signalled in
     d + n + STORE_LATENCY (SCALE_LATENCY), the next decision follows in the cycle after at the earliest.
-    The word (8-bit outputs) or the four byte planes (int32) of a row and block are on `write` RESULT_DELAY + 1 = 15
-    (TOTAL_DELAY + 1 = 7) cycles after the read of its last lane group; the word for address a in place a mod 4 of the port.
+    The word (8-bit outputs) or the four byte planes (int32) of a row and block are on `write` RESULT_DELAY + 1 = 16
+    (TOTAL_DELAY + 1 = 8) cycles after the read of its last lane group; the word for address a in place a mod 4 of the port.
 
     `issuing` marks read cycles of either instruction, `words` counts those written in this cycle; `idle`: holds nothing and the last tokens
     are visible; `waiting`: idle with an instruction at the head of the queue, `index` is that instruction's.

@@ -68,11 +68,11 @@ def test_port_is_granted_by_turns():
 
 
 def test_store_and_barrier():
-    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 17 = 61. All is quiet from 62 on, the barrier leaves in
-    # 63, LdScale in 64; it is decided in 65, 8 reads, asserted in 65 + 8 + 6 = 79, End in 81.
+    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 18 = 62. All is quiet from 63 on, the barrier leaves in
+    # 64, LdScale in 65; it is decided in 66, 8 reads, asserted in 66 + 8 + 6 = 80, End in 82.
     program = [Instruction("StLBUF", rows=4, wide=1), Instruction("Barrier"), Instruction("LdScale"), END]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 82
+    assert prediction.cycles == 83
     assert prediction.counters["g0_stored_words"] == 4 * 2 * 4
     assert prediction.counters["g0_busy_store"] == 8 + 8
 
@@ -118,10 +118,10 @@ def test_short_wave_after_a_tall_one():
 
 
 def test_tokens_order_units():
-    # StLBUF signals token 3 in 36 + 1 + 17 = 54, visible in 56; LdScale of the same unit cannot be what waits, DmaOut does: decided in 56,
-    # offered and accepted in 61, quiet from 62 on, End in 63.
+    # StLBUF signals token 3 in 36 + 1 + 18 = 55, visible in 57; LdScale of the same unit cannot be what waits, DmaOut does: decided in 57,
+    # offered and accepted in 62, quiet from 63 on, End in 64.
     program = [Instruction("StLBUF", signal=8), Instruction("DmaOut", wait=8), END]
-    assert predict(BASE, program).cycles == 64
+    assert predict(BASE, program).cycles == 65
 
 
 def test_counters_are_the_registers():

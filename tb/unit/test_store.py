@@ -161,9 +161,9 @@ def expect(config: Config, program: list[Instruction], accumulators: dict, memor
                     if instruction.output == Output.INT32:
                         for j in range(4):
                             word = bytes(value >> 8 * j & 0xFF for value in values)
-                            trace.writes.append((cycle - 1 + 7, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
+                            trace.writes.append((cycle - 1 + 8, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
                     else:
-                        trace.writes.append((cycle - 1 + 15, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
+                        trace.writes.append((cycle - 1 + 16, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
             done = cycle - 1 + STORE_LATENCY
             assert all(write[0] <= done - 2 for write in trace.writes)
         trace.issues.sort()
