@@ -58,10 +58,10 @@ class BoardSystem(wiring.Component):
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
             link.busy.eq(machine.busy),
-            link.memory_ready.eq(self.ready),
             share.running.eq(machine.busy),
             self.running.eq(machine.busy),
         ]
+        m.d.sync += link.memory_ready.eq(self.ready)        # from the pads
         wiring.connect(m, receiver.bytes, link.received)
         wiring.connect(m, link.sent, transmitter.bytes)
         wiring.connect(m, link.registers, machine.registers)

@@ -7,10 +7,11 @@ LBUF_LATENCY = 2          # a read issued to an LBUF to the word at the array's 
 ACCUMULATOR_LATENCY = 4   # least interval of waves that add to the same OBUF words
 FETCH_LATENCY = 4         # OBUF read issued to the words of its lanes
 STORE_LATENCY = 18        # last OBUF read of a store to its words in the global buffer
-SCALE_LATENCY = 6         # last global-buffer read of an LdScale to the parameters being usable
+SCALE_LATENCY = 7         # last global-buffer read of an LdScale to the parameters being usable
 TOKEN_LATENCY = 2         # tokens asserted to their being visible
 QUIET_LATENCY = 1         # the last unit being idle to a Barrier or End leaving
-DMA_OUT_LATENCY = 5       # DmaOut's decision to its first beat offered to the memory port
+DMA_OUT_LATENCY = 6       # DmaOut's decision to its first beat offered to the memory port
+ASK_LATENCY = 2           # DmaIn's decision to its first beat offered to the memory port
 DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn being idle
 
 

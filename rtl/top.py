@@ -162,7 +162,7 @@ class Core(wiring.Component):
         m.d.comb += active.eq(Cat(
             *(queue.head.valid | ~unit.idle for queue, unit in zip(queues, shared.values())), *(group.busy for group in groups),
         ).any())
-        m.d.sync += quiet.eq(~active & ~(fetch.instruction.valid & fetch.instruction.ready & ~fetch.kind[-1]))
+        m.d.sync += quiet.eq(~active & ~Cat(*decoder.push_shared, *decoder.push).any())
         m.d.comb += decoder.quiet.eq(quiet)
         found, cause, token_error, collision = Signal(), Signal(Cause), Signal(), Signal()
         m.d.sync += [       # from far apart

@@ -95,11 +95,11 @@ class Checker(wiring.Component):
 
 
 class Decoder(wiring.Component):
-    """One instruction a cycle: in the cycle in which it is shown it is pushed if its unit's queue has room.
+    """In the cycle in which it is shown, an instruction is taken if its unit's queue has room; it is pushed in the cycle after.
 
     `kind` and `group` are the instruction's `fetch.route_of`. Barrier leaves when `quiet`; End then raises `ended`. A faulty instruction
     leaves as well: `Checker` finds it, and the machine stops. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each group's own
-    (LOAD_H, LOAD_V, EXECUTE, STORE). Combinational throughout.
+    (LOAD_H, LOAD_V, EXECUTE, STORE). All else is combinational.
     """
 
     def __init__(self, config: Config):
@@ -123,12 +123,12 @@ class Decoder(wiring.Component):
         common = data.View(instruction_layout("End"), bits[:instruction_layout("End").size])
 
         room = Cat(*(self.kind[unit] & ~full for unit, full in zip(SHARED, self.full_shared)))
-        m.d.comb += self.push_shared.eq(Mux(valid, room, 0))
+        m.d.sync += self.push_shared.eq(Mux(valid, room, 0))
         rooms = [room.any(), self.kind[-1] & self.quiet]
         for group, (full, push) in enumerate(zip(self.full, self.push)):
             mine = self.group == group if len(self.push) > 1 else 1
             room = Cat(self.kind[unit] & mine & ~full[number] for number, unit in enumerate(OWN))
-            m.d.comb += push.eq(Mux(valid, room, 0))
+            m.d.sync += push.eq(Mux(valid, room, 0))
             rooms.append(room.any())
         m.d.comb += [
             self.instruction.ready.eq(Cat(*rooms).any()),

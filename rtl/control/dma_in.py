@@ -21,7 +21,8 @@ LANDING = data.StructLayout({
 class DmaIn(wiring.Component):
     """Executes DmaIn: one beat asked for a cycle, one beat landed a cycle; data of `landing_depth` instructions may be on its way.
 
-    A decision in d offers the first beat in d+1; with the last one accepted in e the next decision may fall in e+1. A beat that arrives in
+    A decision in d offers the first beat in d+2; with the last one accepted in e the next decision may fall in e+1. The instruction is still
+    looked at in d+1, as the decision comes late. A beat that arrives in
     a is written to `write_group` in a+1; the tokens of an instruction whose last beat that is are signalled in a+1.
     """
 
@@ -49,7 +50,7 @@ class DmaIn(wiring.Component):
         m.submodules.landing = landing = Walk(width=ADDRESS_BITS, step=config.beat_words)
 
         # Requests
-        decide, busy, sent = Signal(), Signal(), Signal()
+        decide, decided, busy, asks, sent = Signal(), Signal(), Signal(), Signal(), Signal()
         count, open_ = Signal(range(config.control.landing_depth + 1)), Signal(init=1)
         m.d.comb += [
             self.tokens.wait.eq(fields.wait),
@@ -57,27 +58,30 @@ class DmaIn(wiring.Component):
             decide.eq(self.instruction.valid & ~busy & open_ & self.tokens.ready),
             self.tokens.take.eq(decide),
             self.instruction.ready.eq(decide),
-            asking.load.eq(decide),
+            asking.load.eq(decided),
             asking.base.eq(fields.memory >> offset_bits),
             asking.stride.eq(fields.memory_stride >> offset_bits),
             asking.chunks.eq(fields.chunks),
             asking.beats.eq(fields.beats),
             asking.advance.eq(sent),
-            self.request.valid.eq(busy),
+            self.request.valid.eq(asks),
             self.request.p.tag.eq(Tag.DMA_IN),
             self.request.p.address.eq(asking.address << offset_bits),
             self.request.p.beats.eq(asking.left),
             self.request.p.last.eq(asking.last),
-            sent.eq(busy & self.request.ready),
-            expected.push.eq(decide),
+            sent.eq(asks & self.request.ready),
+            expected.push.eq(decided),
             *(expected.entry[name].eq(fields[name]) for name in ("slice", "address", "chunks", "beats", "signal")),
             expected.entry.group.eq(fields.group),
             expected.entry.stride.eq(fields.buffer_stride),
         ]
+        m.d.sync += decided.eq(decide)
         with m.If(decide):
             m.d.sync += busy.eq(1)
+        with m.If(decided):
+            m.d.sync += asks.eq(1)
         with m.Elif(sent & asking.final):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [busy.eq(0), asks.eq(0)]
 
         # Landing: the instruction whose data comes next, then a register in front of the global buffer
         known, arrived, landed = Signal(), Signal(), Signal()
@@ -100,9 +104,9 @@ class DmaIn(wiring.Component):
                 place.eq(expected.head.p.slice),
                 signal.eq(expected.head.p.signal),
             ]
-        with m.If(decide & ~landed):
+        with m.If(decided & ~landed):
             m.d.sync += [count.eq(count + 1), open_.eq(count != config.control.landing_depth - 1)]
-        with m.If(landed & ~decide):
+        with m.If(landed & ~decided):
             m.d.sync += [count.eq(count - 1), open_.eq(1)]
 
         done = Signal(TOKEN_BITS)
@@ -120,7 +124,7 @@ class DmaIn(wiring.Component):
         m.d.comb += [
             self.tokens.signal.eq(done),
             self.tokens.signal_group.eq(self.write_group),
-            self.idle.eq((count == 0) & ~self.write.enable[0]),
+            self.idle.eq(~busy & (count == 0) & ~self.write.enable[0]),
             self.waiting.eq(self.instruction.valid & self.idle),
             self.index.eq(self.instruction.p.index),
         ]

@@ -12,18 +12,18 @@ from rtl.control.walk import Walk
 from rtl.instruction import entry_layout, instruction_layout
 from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, TOKEN_BITS, BufferRead, Tag, TokenPort, request_layout
 
-AHEAD = 8       # beats read ahead: at least the DMA_OUT_LATENCY cycles from an accepted beat to the one read in its place
+AHEAD = 8       # beats read ahead: at least the DMA_OUT_LATENCY - 1 cycles from an accepted beat to the one read in its place
 
 
 class DmaOut(wiring.Component):
     """Executes DmaOut, one instruction at a time, a beat a cycle.
 
-    A decision in d reads from `read_group` from d+1 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
-    every cycle. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
+    A decision in d reads from `read_group` from d+2 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
+    every cycle. The instruction is still looked at in d+1, as the decision comes late. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
     """
 
     def __init__(self, config: Config):
-        assert AHEAD >= DMA_OUT_LATENCY
+        assert AHEAD >= DMA_OUT_LATENCY - 1
         self.config = config
         super().__init__({
             "instruction": In(stream.Signature(entry_layout(Unit.DMA_OUT))),
@@ -45,7 +45,7 @@ class DmaOut(wiring.Component):
         m.submodules.sending = sending = Walk(width=32 - offset_bits, step=1, burst=config.memory.burst_beats)
         m.submodules.ahead = ahead = Queue(shape=8 * config.memory.bytes_per_cycle, depth=AHEAD, registered=0)
 
-        decide, busy, sent, signal = Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
+        decide, decided, busy, sent, signal = Signal(), Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
         m.d.comb += [
             self.tokens.wait.eq(fields.wait),
             self.tokens.group.eq(fields.group),
@@ -58,12 +58,15 @@ class DmaOut(wiring.Component):
             sending.stride.eq(fields.memory_stride >> offset_bits),
         ]
         for walk in (reading, sending):
-            m.d.comb += [walk.load.eq(decide), walk.chunks.eq(fields.chunks), walk.beats.eq(fields.beats)]
+            m.d.comb += [walk.load.eq(decided), walk.chunks.eq(fields.chunks), walk.beats.eq(fields.beats)]
         place = Signal(SLICE_BITS)
+        m.d.sync += decided.eq(decide)
         with m.If(decide):
-            m.d.sync += [busy.eq(1), place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
+            m.d.sync += busy.eq(1)
         with m.Elif(sent & sending.final):
             m.d.sync += busy.eq(0)
+        with m.If(decided):
+            m.d.sync += [place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
         m.d.comb += [self.tokens.signal.eq(Mux(sent & sending.final, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
@@ -75,7 +78,7 @@ class DmaOut(wiring.Component):
             *(address.eq(reading.address + i) for i, address in enumerate(self.read.addresses)),
         ]
         m.d.sync += room.eq(room + sent - self.read.enable)
-        with m.If(decide):
+        with m.If(decided):
             m.d.sync += to_read.eq(1)
         with m.Elif(self.read.enable & reading.final):
             m.d.sync += to_read.eq(0)

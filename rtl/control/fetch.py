@@ -27,9 +27,10 @@ class Fetch(wiring.Component):
     """Reads a program of `count` instructions from `program` on, from the cycle after reset; both must be there in the cycle before.
 
     A burst of `config.fetch_instructions` is asked for in the cycle after there is room for it. An instruction whose last byte arrives in
-    cycle t is on `instruction` in t+1, one a cycle, as `shown` cuts it. `kind` and `group` are its `route_of`, there at the start of a
-    cycle. `index` is its place in the program, `exhausted` that all `count` have left; instructions beyond are
-    never shown. `busy`: beats are being asked for or on their way.
+    cycle t is on `instruction` in t+1, as `shown` cuts it. Dispatch is decided late in a cycle: what is taken in d leaves in d+1, until then
+    its payload stays; the next one is shown in d+2. `kind` and `group` are its `route_of`, there at the start of a cycle. `index` is its place
+    in the program, `exhausted` that all `count` have left; instructions beyond are never shown. `busy`: beats are being asked for or on
+    their way.
     """
 
     def __init__(self, config: Config):
@@ -51,8 +52,9 @@ class Fetch(wiring.Component):
         m = Module()
         config = self.config
         burst, depth, beat = config.fetch_instructions, config.control.fetch_depth, config.memory.bytes_per_cycle
-        popped = Signal()
-        m.d.comb += popped.eq(self.instruction.valid & self.instruction.ready)
+        shows, popped = Signal(), Signal()
+        m.d.comb += self.instruction.valid.eq(shows & ~popped)
+        m.d.sync += popped.eq(self.instruction.valid & self.instruction.ready)
 
         # Requests
         bursts, space = Signal(32 - exact_log2(burst)), Signal(range(depth + 1), init=depth)
@@ -67,7 +69,7 @@ class Fetch(wiring.Component):
             self.request.p.beats.eq(left),
             self.request.p.last.eq(last),
         ]
-        # The next decision is two cycles away at least, so that the room may be taken a cycle late. `popped` comes late as well.
+        # The next decision is two cycles away at least, so that the room may be taken a cycle late.
         decided = Signal()
         m.d.sync += [decided.eq(decide), space.eq(Mux(popped, space + Mux(decided, 1 - burst, 1), space - Mux(decided, burst, 0)))]
         with m.If(decide):
@@ -108,10 +110,10 @@ class Fetch(wiring.Component):
             rows.head.ready.eq(popped & (place == wide - 1)),
         ]
 
-        # Registers, as every dispatch waits for them. One is not reset, so that it knows an empty program in the first cycle after reset.
+        # Registers, as every dispatch waits for them. One of them is not reset, so that it knows an empty program in the first cycle after reset.
         over, next_over, following = Signal(reset_less=True), Signal(), Signal(32, init=1)
         m.d.comb += next_over.eq(Mux(popped, following == self.count, self.index == self.count))
-        m.d.sync += [over.eq(next_over), self.instruction.valid.eq(rows.next_valid & ~next_over)]
+        m.d.sync += [over.eq(next_over), shows.eq(rows.next_valid & ~next_over)]
         m.d.comb += [
             self.exhausted.eq(over),
             self.instruction.payload.eq(rows.head.p.bits.word_select(place, SHOWN_BITS)),

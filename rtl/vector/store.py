@@ -17,7 +17,7 @@ from rtl.vector.requantise import Requantiser
 SUM_DELAY = FETCH_LATENCY + 1                         # from an OBUF read to the sums of its lanes, registered
 TOTAL_DELAY = SUM_DELAY + Requantiser.TOTAL_LATENCY   # ... to int32 results
 RESULT_DELAY = SUM_DELAY + Requantiser.LATENCY        # ... to 8-bit results
-SCALE_DELAY = 3                                       # from a global-buffer read to its data
+SCALE_DELAY = 4                                       # from a global-buffer read to its data, registered
 PLANES = 4                                            # words of a row of int32
 RECORD_BYTES = 8                                      # of a column: int32 bias, fp32 multiplier
 ONE = 0x3F80_0000                                     # fp32 1.0
@@ -206,7 +206,7 @@ class Store(wiring.Component):
             parameters.byte.eq(loading[1:4]),
             parameters.load_block.eq(loading[4]),
             parameters.load_group.eq(loading[5:]),
-            parameters.word.eq(self.read.data[0]),
+            parameters.word.eq(delayed(self.read.data[0], 1, "word")),
             parameters.enable.eq(store.parameters),
             parameters.block.eq(chosen_block),
             parameters.group.eq(chosen_group),

@@ -47,12 +47,12 @@ def predict(config: Config, instructions: Sequence[Instruction], *, program: int
 
 
 class Dispatcher:
-    """Hands instructions to the units, one a cycle."""
+    """Hands instructions to the units, one in two cycles at most."""
 
     def __init__(self, machine: "Machine", instructions: Sequence[Instruction]):
         self.machine, self.instructions = machine, instructions
         self.next = 0               # index of the next instruction
-        self.time = -1              # cycle in which the last one left
+        self.time = -2              # cycle in which the last one was taken
         self.outstanding = 0        # instructions dispatched and not finished
         self.quiet_at = 0           # first cycle in which a Barrier may leave, after all of those finished so far
         self.check, self.checked = checker(machine.config), -1
@@ -83,7 +83,7 @@ class Dispatcher:
         fetch = machine.fetch
         if not fetch.available:
             return False
-        time = max(self.time + 1, fetch.available[0])
+        time = max(self.time + 2, fetch.available[0])
         instruction = self.instructions[index]
         if self.checked != index:
             self.checked = index
@@ -104,9 +104,9 @@ class Dispatcher:
             self.outstanding += 1
         fetch.available.popleft()
         self.next, self.time = index + 1, time
-        fetch.popped.append(time)
+        fetch.popped.append(time + 1)
         if unit:
-            unit.push(index, instruction, time + 1)
+            unit.push(index, instruction, time + 2)
         fetch.pump()
         return True
 

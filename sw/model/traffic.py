@@ -4,7 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from gen.isa import INSTRUCTION_BYTES, Instruction, Unit
-from gen.timing import DMA_IN_LATENCY, DMA_OUT_LATENCY
+from gen.timing import ASK_LATENCY, DMA_IN_LATENCY, DMA_OUT_LATENCY
 from sw.model.kernel import GRANT, Kernel
 from sw.model.units import InOrder
 
@@ -145,7 +145,7 @@ class Dma(InOrder):
         self.left = self.chunk
         self.free_at = None
         self.landing.popleft()
-        self.machine.port.offer(self.client, time + (1 if self.unit is Unit.DMA_IN else DMA_OUT_LATENCY))
+        self.machine.port.offer(self.client, time + (ASK_LATENCY if self.unit is Unit.DMA_IN else DMA_OUT_LATENCY))
 
     def burst(self) -> int:
         return min(self.left, self.longest)

@@ -9,6 +9,7 @@ from gen.config import Unit as Kind
 from gen.isa import Mode, Stall, Unit
 from gen.timing import (
     ACCUMULATOR_LATENCY,
+    ASK_LATENCY,
     DMA_IN_LATENCY,
     DMA_OUT_LATENCY,
     LOAD_LATENCY,
@@ -135,19 +136,24 @@ class Reference:
             return True
         return "slice" in ins.values and ins.slice >= c.buffers.slices
 
-    quiet = True    # in the cycle before, and nothing has left for a unit since
+    quiet = True    # in the cycle before, and nothing was on its way to a queue
+    pushing = False
 
     def step_dispatch(self):
-        quiet, before = not any(self.queue.values()) and not any(self.unfinished.values()), self.dispatched_to_units
+        # An instruction is on its way to its queue in the cycle after its dispatch.
+        quiet = not any(self.queue.values()) and not any(self.unfinished.values()) and not self.pushing
+        self.pushing, before = False, self.dispatched_to_units
         self.dispatch()
-        self.quiet = quiet and self.dispatched_to_units == before
+        self.pushing = self.dispatched_to_units != before
+        self.quiet = quiet
 
     dispatched_to_units = 0
+    dispatched_at = -2
 
     def dispatch(self):
         if self.dispatched == len(self.program):
             raise Stopped("END", self.dispatched)
-        if self.dispatched >= self.complete:
+        if self.dispatched >= self.complete or self.t < self.dispatched_at + 2:
             return
         ins, index = self.program[self.dispatched], self.dispatched
         if self.illegal(ins):
@@ -162,10 +168,11 @@ class Reference:
             key = (ins.unit, 0 if ins.unit in (Unit.DMA_IN, Unit.DMA_OUT) else ins.group)
             if len(self.queue[key]) >= self.config.control.queue_depth:
                 return
-            self.end_of(self.t, lambda: self.queue[key].append((index, ins)))
+            self.end_of(self.t + 1, lambda: self.queue[key].append((index, ins)))
             self.dispatched_to_units += 1
         self.active = True
-        self.add(self.__dict__, "popped", 1)
+        self.dispatched_at = self.t
+        self.add(self.__dict__, "popped", 1, self.t + 1)
         self.add(self.__dict__, "dispatched", 1)
 
     def step_dma(self, unit):
@@ -184,7 +191,7 @@ class Reference:
                 beats.append(i == ins.beats - 1 or (i + 1) % self.config.memory.burst_beats == 0)
         self.put(state, "beats", beats)
         self.put(state, "ins", ins)
-        self.put(state, "from", self.t + (1 if unit is Unit.DMA_IN else DMA_OUT_LATENCY))
+        self.put(state, "from", self.t + (ASK_LATENCY if unit is Unit.DMA_IN else DMA_OUT_LATENCY))
         if unit is Unit.DMA_IN:
             self.add(self.__dict__, "landing", 1)
 

@@ -24,7 +24,8 @@ def stalls(prediction, group: int = 0) -> dict[str, int]:
 
 
 # In the base machine a fetch burst is four instructions in eight beats, two beats each. The first burst is decided in 0 and accepted in
-# 1..8; instruction i < 4 has its last byte accepted in 2 + 2i, at the port in 34 + 2i, and is available from 35 + 2i.
+# 1..8; instruction i < 4 has its last byte accepted in 2 + 2i, at the port in 34 + 2i, and is available from 35 + 2i. Dispatched in t, a
+# queue shows it in t + 2.
 
 
 def test_end_alone():
@@ -48,80 +49,80 @@ def test_beats_after_the_end_do_not_count():
 
 
 def test_dma_in():
-    # Dispatched 35, decided 36, beats 37..39, the last one's data in 71, all is quiet from 73 on; End (available 37) leaves in 74.
+    # Dispatched 35, decided 37, beats 39..41, the last one's data in 73, all is quiet from 75 on; End (available 37) leaves in 76.
     prediction = predict(BASE, [Instruction("DmaIn", beats=3), END])
-    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (75, 3)
+    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (77, 3)
 
 
 def test_dma_out():
-    # Decided 36, beats offered from 41, accepted 41..46 (two chunks), quiet from 47 on; End leaves in 48.
+    # Decided 37, beats offered from 43, accepted 43..48 (two chunks), quiet from 49 on; End leaves in 50.
     prediction = predict(BASE, [Instruction("DmaOut", beats=3, chunks=2), END])
-    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (49, 6)
+    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (51, 6)
 
 
 def test_port_is_granted_by_turns():
-    # DMA_IN offers from 37, DMA_OUT (dispatched 37, decided 38) from 43. Bursts of 16: IN 37..52, OUT 53..68 (it comes after IN in the
-    # order), IN 69..84, OUT 85..100. IN is done in 84 + 32 + 2 = 118, End leaves in 119.
+    # DMA_IN (decided 37) offers from 39, DMA_OUT (dispatched 37, decided 39) from 45. Bursts of 16: IN 39..54, OUT 55..70 (it comes after IN
+    # in the order), IN 71..86, OUT 87..102. IN is done in 86 + 32 + 2 = 120, End leaves in 121.
     prediction = predict(BASE, [Instruction("DmaIn", beats=32), Instruction("DmaOut", beats=32), END], timeline=True)
-    assert prediction.cycles == 120
-    assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 36, 118), (1, 38, 101)]
+    assert prediction.cycles == 122
+    assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 37, 120), (1, 39, 103)]
 
 
 def test_store_and_barrier():
-    # StLBUF: decided 36, 4 rows x 2 blocks = 8 reads, tokens asserted in 36 + 8 + 18 = 62. All is quiet from 63 on, the barrier leaves in
-    # 64, LdScale in 65; it is decided in 66, 8 reads, asserted in 66 + 8 + 6 = 80, End in 82.
+    # StLBUF: decided 37, 4 rows x 2 blocks = 8 reads, tokens asserted in 37 + 8 + 18 = 63. All is quiet from 64 on, the barrier leaves in
+    # 65, LdScale in 67; it is decided in 69, 8 reads, asserted in 69 + 8 + 7 = 84, End in 86.
     program = [Instruction("StLBUF", rows=4, wide=1), Instruction("Barrier"), Instruction("LdScale"), END]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 83
+    assert prediction.cycles == 87
     assert prediction.counters["g0_stored_words"] == 4 * 2 * 4
     assert prediction.counters["g0_busy_store"] == 8 + 8
 
 
 def test_one_wave():
-    # LdLBUF_V: dispatched 35, decided 36, ready 41. LdLBUF_H: 37, 38, ready 43 (FW at rate 0 is full rate). ExecGEMM visible 40.
-    # A = 41, S = max(41 + 7, 43) = 48. Drain = 2 + (16 + 1 + 8 + 7 + 3) + 4 = 41. Tokens asserted in 48 + 16 + 41 = 105; End in 107.
+    # LdLBUF_V: dispatched 35, decided 37, ready 42. LdLBUF_H: 37, 39, ready 44 (FW at rate 0 is full rate). ExecGEMM visible 41.
+    # A = 42, S = max(42 + 7, 44) = 49. Drain = 2 + (16 + 1 + 8 + 7 + 3) + 4 = 41. Tokens asserted in 49 + 16 + 41 = 106; End in 108.
     program = [Instruction("LdLBUF_V"), Instruction("LdLBUF_H", rows=16), Instruction("ExecGEMM", rows=16), END]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 108
-    assert prediction.array_cycles == 105 - 49 + 1
-    # No instruction in 0..39 and 65..107; no tile in 40; shifting 41..47 and the decision in 48; the wave covers 49..64.
-    assert stalls(prediction) == {"instruction": 40 + 43, "stationary": 1, "shift": 8, "array": 16}
+    assert prediction.cycles == 109
+    assert prediction.array_cycles == 106 - 50 + 1
+    # No instruction in 0..40 and 66..108; no tile in 41; shifting 42..48 and the decision in 49; the wave covers 50..65.
+    assert stalls(prediction) == {"instruction": 41 + 43, "stationary": 1, "shift": 8, "array": 16}
     counters = prediction.counters
     assert (counters["g0_busy_load_h"], counters["g0_busy_load_v"], counters["g0_busy_execute"]) == (16, 8, 16)
     assert (counters["g0_moving_words"], counters["g0_stationary_words"], counters["g0_waves_fw"]) == (32, 32, 1)
 
 
 def test_slow_load():
-    # ISW, 16 rows at rate 0: 16 issue cycles, ready in 38 + 15 + 5 = 58, so the array waits for it in 48..57 and starts in 58.
+    # ISW, 16 rows at rate 0: 16 issue cycles, ready in 39 + 15 + 5 = 59, so the array waits for it in 49..58 and starts in 59.
     program = [Instruction("LdLBUF_V", mode=3), Instruction("LdLBUF_H", rows=16, mode=3), Instruction("ExecGEMM", rows=16, mode=3), END]
     prediction = predict(BASE, program)
-    # Four steps, but a wave occupies the array for at least 8 cycles: 59..66. Tokens asserted in 58 + 4 + 41 = 103, End in 105.
-    assert prediction.cycles == 106
-    assert stalls(prediction) == {"instruction": 40 + 39, "stationary": 1, "shift": 7 + 1, "moving": 10, "array": 8}
+    # Four steps, but a wave occupies the array for at least 8 cycles: 60..67. Tokens asserted in 59 + 4 + 41 = 104, End in 106.
+    assert prediction.cycles == 107
+    assert stalls(prediction) == {"instruction": 41 + 39, "stationary": 1, "shift": 7 + 1, "moving": 10, "array": 8}
     assert (prediction.counters["g0_moving_words"], prediction.counters["g0_stationary_words"]) == (16, 8)
 
 
 def test_short_wave_after_a_tall_one():
     # The second fetch burst is decided in 9, accepted in 10..17: instructions 4, 5, 6 are available from 44, 46, 48.
-    # LdLBUF_V: 36 and 44 (after 8 issue cycles), ready 41 and 49. LdLBUF_H: 38 and 54, ready 43 and 59. ExecGEMM visible 45 and 47.
-    # A0 = 45, S0 = 52, interval 16. A1 = 53; S1 = 52 + 16 + 9 = 77: 9 cycles of penalty. Tokens 77 + 8 + 41 = 126, End in 128.
+    # LdLBUF_V: 37 and 45 (after 8 issue cycles), ready 42 and 50. LdLBUF_H: 39 and 55, ready 44 and 60. ExecGEMM visible 46 and 48.
+    # A0 = 46, S0 = 53, interval 16. A1 = 54; S1 = 53 + 16 + 9 = 78: 9 cycles of penalty. Tokens 78 + 8 + 41 = 127, End in 129.
     program = [
         Instruction("LdLBUF_V", mode=Mode.FW), Instruction("LdLBUF_H", mode=Mode.FW, rows=16),
         Instruction("LdLBUF_V", mode=Mode.HSW), Instruction("LdLBUF_H", mode=Mode.HSW, rows=16, rate=1),
         Instruction("ExecGEMM", mode=Mode.FW, rows=16), Instruction("ExecGEMM", mode=Mode.HSW, rows=16, accumulate=1), END,
     ]
     prediction = predict(BASE, program)
-    assert prediction.cycles == 129
-    assert stalls(prediction) == {"instruction": 45 + 43, "shift": 7 + 1 + 1, "array": 16 + 8, "accumulator": 8}
+    assert prediction.cycles == 130
+    assert stalls(prediction) == {"instruction": 46 + 43, "shift": 7 + 1 + 1, "array": 16 + 8, "accumulator": 8}
     program[5].values["half"] = 1       # the other half: no penalty, no gap
-    assert predict(BASE, program).cycles == 129 - 9
+    assert predict(BASE, program).cycles == 130 - 9
 
 
 def test_tokens_order_units():
-    # StLBUF signals token 3 in 36 + 1 + 18 = 55, visible in 57; LdScale of the same unit cannot be what waits, DmaOut does: decided in 57,
-    # offered and accepted in 62, quiet from 63 on, End in 64.
+    # StLBUF signals token 3 in 37 + 1 + 18 = 56, visible in 58; LdScale of the same unit cannot be what waits, DmaOut does: decided in 58,
+    # offered and accepted in 64, quiet from 65 on, End in 66.
     program = [Instruction("StLBUF", signal=8), Instruction("DmaOut", wait=8), END]
-    assert predict(BASE, program).cycles == 65
+    assert predict(BASE, program).cycles == 67
 
 
 def test_counters_are_the_registers():
@@ -260,5 +261,5 @@ def test_larger_machine_is_quick():
         program += [Instruction("LdLBUF_V", waves=waves), Instruction("LdLBUF_H", waves=waves, rows=16),
                     Instruction("ExecGEMM", waves=waves, rows=16, half=i & 1)]
     prediction = predict(BASE, [*program, END])
-    # As above, S of the first wave is 48. All others follow without a gap, 16 cycles each; then 16 + 41 + 2 cycles to the end.
-    assert prediction.cycles == 48 + 16 * (waves * tiles - 1) + 16 + 41 + 2 + 1
+    # As above, S of the first wave is 49. All others follow without a gap, 16 cycles each; then 16 + 41 + 2 cycles to the end.
+    assert prediction.cycles == 49 + 16 * (waves * tiles - 1) + 16 + 41 + 2 + 1

@@ -96,6 +96,7 @@ def show(ctx, decoder: Decoder, word: int):
 
 def simulate(decoder: Decoder, bench):
     simulator = Simulator(decoder)
+    simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
 
@@ -133,6 +134,7 @@ def test_each_goes_to_its_queue():
 
     async def bench(ctx):
         show(ctx, decoder, int.from_bytes(Instruction("SetConv").encode(), "little"))
+        await ctx.tick()
         assert not ctx.get(decoder.push_shared) and not any(ctx.get(push) for push in decoder.push)
         ctx.set(decoder.instruction.valid, 1)
         for _ in range(600):
@@ -149,9 +151,10 @@ def test_each_goes_to_its_queue():
                 want_shared = 1 << SHARED.index(unit) & ~full_shared
             else:
                 want[group] = 1 << OWN.index(unit) & ~full[group]
+            assert ctx.get(decoder.instruction.ready) == bool(want_shared or any(want))
+            await ctx.tick()
             assert ctx.get(decoder.push_shared) == want_shared
             assert [ctx.get(push) for push in decoder.push] == want
-            assert ctx.get(decoder.instruction.ready) == bool(want_shared or any(want))
 
     simulate(decoder, bench)
 

@@ -66,11 +66,11 @@ class Tokens:
         return cycle
 
 
-def feed(ctx, unit, waiting: deque):
-    """Shows the head of a queue of (index, instruction); the caller pops when `take` says so."""
-    ctx.set(unit.instruction.valid, bool(waiting))
-    if waiting:
-        index, item = waiting[0]
+def feed(ctx, unit, queue: deque, leaving: bool):
+    """Shows the head of a queue of (index, instruction); in the cycle after it was taken without `valid`."""
+    ctx.set(unit.instruction.valid, bool(queue) and not leaving)
+    if queue:
+        index, item = queue[0]
         bits = int.from_bytes(item.encode(), "little")
         ctx.set(unit.instruction.payload, {"index": index, "bits": bits & (1 << len(unit.instruction.p.bits)) - 1})
 
@@ -94,11 +94,12 @@ def test_dma_in(seed, beat, latency, pause, share):
     idle: list[bool] = []
 
     async def bench(ctx):
+        leaving = False
         for cycle in range(cycles):
-            feed(ctx, unit, waiting)
+            feed(ctx, unit, waiting, leaving)
             tokens.step(ctx, unit.tokens, cycle)
             idle.append(ctx.get(unit.idle))
-            assert ctx.get(unit.waiting) == (idle[-1] and bool(waiting))
+            assert ctx.get(unit.waiting) == (idle[-1] and bool(waiting) and not leaving)
             if ctx.get(unit.write.enable):
                 assert ctx.get(unit.write.enable) == (1 << config.beat_words) - 1
                 writes.append(cycle)
@@ -106,8 +107,9 @@ def test_dma_in(seed, beat, latency, pause, share):
                     place = ctx.get(unit.write_group), ctx.get(unit.write.slice), ctx.get(unit.write.address) + i
                     assert place not in written
                     written[place] = ctx.get(word)
-            if ctx.get(unit.instruction.ready) and waiting:
+            if leaving:
                 waiting.popleft()
+            leaving = bool(ctx.get(unit.instruction.ready) and ctx.get(unit.instruction.valid))
             await ctx.tick()
 
     simulator = Simulator(unit)
@@ -136,10 +138,10 @@ def test_dma_in(seed, beat, latency, pause, share):
         decision = tokens.first(item, decision)
         assert tokens.takes[number][0] == decision
         beats = item.chunks * item.beats
-        asked += range(decision + 1, decision + 1 + beats)
-        landed.append(decision + beats + latency)
+        asked += range(decision + 2, decision + 2 + beats)
+        landed.append(asked[-1] + latency)
         signals.append(landed[-1] + 1)
-        decision += beats + 1
+        decision = asked[-1] + 1
     assert [cycle for cycle, _ in memory.beats] == asked
     assert writes == [cycle + latency + 1 for cycle in asked]
     assert [cycle for cycle, _, _ in tokens.signals] == signals
@@ -163,16 +165,18 @@ def test_dma_out(seed, beat, latency, pause, share):
 
     async def bench(ctx):
         coming: deque = deque([None, None, None])
+        leaving = False
         for cycle in range(cycles):
-            feed(ctx, unit, waiting)
+            feed(ctx, unit, waiting, leaving)
             words = coming.popleft()
             for i, word in enumerate(unit.read.data):   # nothing but the asked-for words may be used
                 ctx.set(word, words[i] if words else rng.getrandbits(8 * side))
             tokens.step(ctx, unit.tokens, cycle)
             place = ctx.get(unit.read_group), ctx.get(unit.read.slice)
             coming.append([stored(*place, ctx.get(address)) for address in unit.read.addresses] if ctx.get(unit.read.enable) else None)
-            if ctx.get(unit.instruction.ready) and waiting:
+            if leaving:
                 waiting.popleft()
+            leaving = bool(ctx.get(unit.instruction.ready) and ctx.get(unit.instruction.valid))
             await ctx.tick()
 
     simulator = Simulator(unit)
@@ -200,7 +204,7 @@ def test_dma_out(seed, beat, latency, pause, share):
     for number, item in enumerate(items):
         decision = tokens.first(item, decision)
         assert tokens.takes[number][0] == decision
-        sent += range(decision + 5, decision + 5 + item.chunks * item.beats)
+        sent += range(decision + 6, decision + 6 + item.chunks * item.beats)
         decision = sent[-1] + 1
     assert [cycle for cycle, _ in memory.beats] == sent
 

@@ -36,14 +36,14 @@ def expected(config: Config, count: int, ready: list[bool]) -> tuple[list[int], 
     available: dict[int, int] = {}      # instruction -> cycle
     allocated, idle_at, cycle = 0, 0, 0
     while len(pops) < count:
-        popped = len(pops)              # visible in this cycle
+        popped = sum(pop < cycle - 1 for pop in pops)       # visible in this cycle
         if idle_at <= cycle and allocated < count and allocated - popped + burst <= config.control.fetch_depth:
             for i in range(burst):
                 available[allocated + i] = cycle + 1 + ((i + 1) * 32 - 1) // beat + config.memory.latency + 1
             accepted += range(cycle + 1, cycle + 1 + beats)
             allocated += burst
             idle_at = cycle + beats + 1
-        if available.get(popped, cycle + 1) <= cycle and ready[cycle]:
+        if available.get(popped, cycle + 1) <= cycle and popped == len(pops) and ready[cycle]:
             pops.append(cycle)
         cycle += 1
     return accepted, pops
@@ -72,8 +72,11 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
         ctx.set(held, 0)
         for cycle, takes in enumerate(ready):
             ctx.set(fetch.instruction.ready, takes)
-            assert ctx.get(fetch.index) == len(pops)
-            assert ctx.get(fetch.exhausted) == (len(pops) == count)
+            gone = sum(pop < cycle - 1 for pop, _ in pops)
+            assert ctx.get(fetch.index) == gone
+            assert ctx.get(fetch.exhausted) == (gone == count)
+            if gone < len(pops):        # on its way
+                assert not ctx.get(fetch.instruction.valid) and ctx.get(fetch.instruction.payload) == pops[-1][1]
             if takes and ctx.get(fetch.instruction.valid):
                 pops.append((cycle, ctx.get(fetch.instruction.payload)))
                 op = BY_CODE.get(pops[-1][1] & 15)
