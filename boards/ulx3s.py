@@ -4,7 +4,7 @@ from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
 from boards.board import Board, Device, oscillator
-from boards.floorplan import place_multipliers
+from boards.floorplan import place_blocks
 
 OSCILLATOR_KHZ = 25_000
 CLOCK_KHZ = 100_000
@@ -38,4 +38,4 @@ BOARD = Board(
     name="ulx3s", doc="ULX3S-85F (Radiona)", config="ulx3s", clock_khz=CLOCK_KHZ, baud=2_000_000, link="USB, FT231X",
     device=Device(name="ECP5-85F", family="ecp5", luts=83_640, multipliers=156, block_rams=208, block_ram_bits=18_432,
                   options={"device": "--85k", "package": "CABGA381", "speed": "6"}),
-    dram="sdr-ulx3s", multipliers=144, platform=platform, loader="ulx3s", floorplan=place_multipliers, clock=Clock)
+    dram="sdr-ulx3s", multipliers=144, platform=platform, loader="ulx3s", floorplan=place_blocks, clock=Clock)

@@ -11,7 +11,7 @@ SCALE_LATENCY = 7         # last global-buffer read of an LdScale to the paramet
 TOKEN_LATENCY = 2         # tokens asserted to their being visible
 QUIET_LATENCY = 1         # the last unit being idle to a Barrier or End leaving
 DMA_OUT_LATENCY = 6       # DmaOut's decision to its first beat offered to the memory port
-ASK_LATENCY = 2           # DmaIn's decision to its first beat offered to the memory port
+ASK_LATENCY = 3           # DmaIn's decision to its first beat offered to the memory port
 DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn being idle
 
 

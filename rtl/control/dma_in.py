@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from gen.isa import Unit
+from rtl.control.beats import Beats
 from rtl.control.queue import Queue
 from rtl.control.walk import COUNT_BITS, Walk
 from rtl.instruction import entry_layout, instruction_layout
@@ -21,8 +22,8 @@ LANDING = data.StructLayout({
 class DmaIn(wiring.Component):
     """Executes DmaIn: one beat asked for a cycle, one beat landed a cycle; data of `landing_depth` instructions may be on its way.
 
-    A decision in d offers the first beat in d+2; with the last one accepted in e the next decision may fall in e+1. The instruction is still
-    looked at in d+1, as the decision comes late. A beat that arrives in
+    A decision in d offers the first beat in d + ASK_LATENCY; with the last one accepted in e the next decision may fall in e+1. The
+    instruction is still looked at in d+1, as the decision comes late. A beat that arrives in
     a is written to `write_group` in a+1; the tokens of an instruction whose last beat that is are signalled in a+1.
     """
 
@@ -45,12 +46,12 @@ class DmaIn(wiring.Component):
         config = self.config
         fields = data.View(instruction_layout("DmaIn"), self.instruction.p.bits)
         offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
-        m.submodules.asking = asking = Walk(width=32 - offset_bits, step=1, burst=config.memory.burst_beats)
+        m.submodules.asking = asking = Beats(width=32 - offset_bits, burst=config.memory.burst_beats)
         m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth, registered=0)
         m.submodules.landing = landing = Walk(width=ADDRESS_BITS, step=config.beat_words)
 
         # Requests
-        decide, decided, busy, asks, sent = Signal(), Signal(), Signal(), Signal(), Signal()
+        decide, decided, busy, sent = Signal(), Signal(), Signal(), Signal()
         count, open_ = Signal(range(config.control.landing_depth + 1)), Signal(init=1)
         m.d.comb += [
             self.tokens.wait.eq(fields.wait),
@@ -63,13 +64,13 @@ class DmaIn(wiring.Component):
             asking.stride.eq(fields.memory_stride >> offset_bits),
             asking.chunks.eq(fields.chunks),
             asking.beats.eq(fields.beats),
-            asking.advance.eq(sent),
-            self.request.valid.eq(asks),
+            self.request.valid.eq(asking.offer.valid),
+            asking.offer.ready.eq(self.request.ready),
             self.request.p.tag.eq(Tag.DMA_IN),
-            self.request.p.address.eq(asking.address << offset_bits),
-            self.request.p.beats.eq(asking.left),
-            self.request.p.last.eq(asking.last),
-            sent.eq(asks & self.request.ready),
+            self.request.p.address.eq(asking.offer.p.address << offset_bits),
+            self.request.p.beats.eq(asking.offer.p.left),
+            self.request.p.last.eq(asking.offer.p.last),
+            sent.eq(asking.offer.valid & self.request.ready),
             expected.push.eq(decided),
             *(expected.entry[name].eq(fields[name]) for name in ("slice", "address", "chunks", "beats", "signal")),
             expected.entry.group.eq(fields.group),
@@ -78,10 +79,8 @@ class DmaIn(wiring.Component):
         m.d.sync += decided.eq(decide)
         with m.If(decide):
             m.d.sync += busy.eq(1)
-        with m.If(decided):
-            m.d.sync += asks.eq(1)
-        with m.Elif(sent & asking.final):
-            m.d.sync += [busy.eq(0), asks.eq(0)]
+        with m.Elif(sent & asking.offer.p.final):
+            m.d.sync += busy.eq(0)
 
         # Landing: the instruction whose data comes next, then a register in front of the global buffer
         known, arrived, landed = Signal(), Signal(), Signal()

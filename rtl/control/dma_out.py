@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from gen.config import Config
 from gen.isa import Unit
 from gen.timing import DMA_OUT_LATENCY
+from rtl.control.beats import Beats
 from rtl.control.queue import Queue
 from rtl.control.walk import Walk
 from rtl.instruction import entry_layout, instruction_layout
@@ -19,7 +20,8 @@ class DmaOut(wiring.Component):
     """Executes DmaOut, one instruction at a time, a beat a cycle.
 
     A decision in d reads from `read_group` from d+2 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
-    every cycle. The instruction is still looked at in d+1, as the decision comes late. With the last beat accepted in e the tokens are signalled in e, and the next decision may fall in e+1.
+    every cycle. The instruction is still looked at in d+1, as the decision comes late. With the last beat accepted in e the tokens are
+    signalled in e+1, and the next decision may fall in e+2.
     """
 
     def __init__(self, config: Config):
@@ -42,10 +44,10 @@ class DmaOut(wiring.Component):
         fields = data.View(instruction_layout("DmaOut"), self.instruction.p.bits)
         offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
         m.submodules.reading = reading = Walk(width=ADDRESS_BITS, step=config.beat_words)
-        m.submodules.sending = sending = Walk(width=32 - offset_bits, step=1, burst=config.memory.burst_beats)
+        m.submodules.sending = sending = Beats(width=32 - offset_bits, burst=config.memory.burst_beats)
         m.submodules.ahead = ahead = Queue(shape=8 * config.memory.bytes_per_cycle, depth=AHEAD, registered=0)
 
-        decide, decided, busy, sent, signal = Signal(), Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
+        decide, decided, busy, sent, done, signal = Signal(), Signal(), Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
         m.d.comb += [
             self.tokens.wait.eq(fields.wait),
             self.tokens.group.eq(fields.group),
@@ -60,14 +62,14 @@ class DmaOut(wiring.Component):
         for walk in (reading, sending):
             m.d.comb += [walk.load.eq(decided), walk.chunks.eq(fields.chunks), walk.beats.eq(fields.beats)]
         place = Signal(SLICE_BITS)
-        m.d.sync += decided.eq(decide)
+        m.d.sync += [decided.eq(decide), done.eq(sent & sending.offer.p.final)]
         with m.If(decide):
             m.d.sync += busy.eq(1)
-        with m.Elif(sent & sending.final):
+        with m.Elif(done):
             m.d.sync += busy.eq(0)
         with m.If(decided):
             m.d.sync += [place.eq(fields.slice), self.read_group.eq(fields.group), signal.eq(fields.signal)]
-        m.d.comb += [self.tokens.signal.eq(Mux(sent & sending.final, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
+        m.d.comb += [self.tokens.signal.eq(Mux(done, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
         to_read, room = Signal(), Signal(range(AHEAD + 1), init=AHEAD)
@@ -88,16 +90,16 @@ class DmaOut(wiring.Component):
 
         # Requests
         m.d.comb += [
-            self.request.valid.eq(ahead.head.valid),
+            self.request.valid.eq(ahead.head.valid),       # its address was there before
             self.request.p.write.eq(1),
             self.request.p.tag.eq(Tag.DMA_OUT),
-            self.request.p.address.eq(sending.address << offset_bits),
-            self.request.p.beats.eq(sending.left),
-            self.request.p.last.eq(sending.last),
+            self.request.p.address.eq(sending.offer.p.address << offset_bits),
+            self.request.p.beats.eq(sending.offer.p.left),
+            self.request.p.last.eq(sending.offer.p.last),
             self.request.p.data.eq(ahead.head.payload),
             sent.eq(ahead.head.valid & self.request.ready),
             ahead.head.ready.eq(self.request.ready),
-            sending.advance.eq(sent),
+            sending.offer.ready.eq(sent),
             self.idle.eq(~busy),
             self.waiting.eq(self.instruction.valid & ~busy),
             self.index.eq(self.instruction.p.index),

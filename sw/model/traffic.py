@@ -161,12 +161,13 @@ class Dma(InOrder):
             self.machine.port.offer(self.client, last + 1)
             return
         index, instruction, start = self.current
-        self.free_at = last + 1
         if self.unit is Unit.DMA_IN:
             landed = last + self.latency
             self.landing.append(landed)
+            self.free_at = last + 1
             self.finish(index, instruction, start, landed + DMA_IN_LATENCY)
         else:
-            self.landing.append(last)
-            self.finish(index, instruction, start, last + 1)
+            self.landing.append(last + 1)
+            self.free_at = last + 2
+            self.finish(index, instruction, start, last + 2)
         self.pump()

@@ -200,7 +200,7 @@ class Reference:
         if client == 0:
             return self.fetching > 0
         state = self.dma[Unit.DMA_IN if client == 1 else Unit.DMA_OUT]
-        return state["ins"] is not None and self.t >= state["from"]
+        return bool(state["beats"]) and self.t >= state["from"]
 
     def step_port(self):
         client = self.owner
@@ -226,11 +226,11 @@ class Reference:
             self.n["dram_read_beats" if client == 1 else "dram_write_beats"] += 1
             self.put(state, "beats", state["beats"][1:])
             if finished:
-                self.put(state, "ins", None)
+                self.put(state, "ins", None, self.t + (client == 2))
                 if client == 1:
                     self.before[answer].append(lambda: self.landed(ins))
                 else:
-                    self.finish(unit, 0, ins, self.t)
+                    self.finish(unit, 0, ins, self.t + 1)
         self.put(self.__dict__, "owner", None if last else client)
         if last:
             self.put(self.__dict__, "last_client", client)

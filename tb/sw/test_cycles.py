@@ -49,23 +49,23 @@ def test_beats_after_the_end_do_not_count():
 
 
 def test_dma_in():
-    # Dispatched 35, decided 37, beats 39..41, the last one's data in 73, all is quiet from 75 on; End (available 37) leaves in 76.
+    # Dispatched 35, decided 37, beats 40..42, the last one's data in 74, all is quiet from 76 on; End (available 37) leaves in 77.
     prediction = predict(BASE, [Instruction("DmaIn", beats=3), END])
-    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (77, 3)
+    assert (prediction.cycles, prediction.counters["dram_read_beats"]) == (78, 3)
 
 
 def test_dma_out():
-    # Decided 37, beats offered from 43, accepted 43..48 (two chunks), quiet from 49 on; End leaves in 50.
+    # Decided 37, beats offered from 43, accepted 43..48 (two chunks), quiet from 50 on; End leaves in 51.
     prediction = predict(BASE, [Instruction("DmaOut", beats=3, chunks=2), END])
-    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (51, 6)
+    assert (prediction.cycles, prediction.counters["dram_write_beats"]) == (52, 6)
 
 
 def test_port_is_granted_by_turns():
-    # DMA_IN (decided 37) offers from 39, DMA_OUT (dispatched 37, decided 39) from 45. Bursts of 16: IN 39..54, OUT 55..70 (it comes after IN
-    # in the order), IN 71..86, OUT 87..102. IN is done in 86 + 32 + 2 = 120, End leaves in 121.
+    # DMA_IN (decided 37) offers from 40, DMA_OUT (dispatched 37, decided 39) from 45. Bursts of 16: IN 40..55, OUT 56..71 (it comes after IN
+    # in the order), IN 72..87, OUT 88..103. IN is done in 87 + 32 + 2 = 121, End leaves in 122.
     prediction = predict(BASE, [Instruction("DmaIn", beats=32), Instruction("DmaOut", beats=32), END], timeline=True)
-    assert prediction.cycles == 122
-    assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 37, 120), (1, 39, 103)]
+    assert prediction.cycles == 123
+    assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 37, 121), (1, 39, 105)]
 
 
 def test_store_and_barrier():
@@ -120,9 +120,9 @@ def test_short_wave_after_a_tall_one():
 
 def test_tokens_order_units():
     # StLBUF signals token 3 in 37 + 1 + 18 = 56, visible in 58; LdScale of the same unit cannot be what waits, DmaOut does: decided in 58,
-    # offered and accepted in 64, quiet from 65 on, End in 66.
+    # offered and accepted in 64, quiet from 66 on, End in 67.
     program = [Instruction("StLBUF", signal=8), Instruction("DmaOut", wait=8), END]
-    assert predict(BASE, program).cycles == 67
+    assert predict(BASE, program).cycles == 68
 
 
 def test_counters_are_the_registers():

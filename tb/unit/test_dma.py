@@ -138,7 +138,7 @@ def test_dma_in(seed, beat, latency, pause, share):
         decision = tokens.first(item, decision)
         assert tokens.takes[number][0] == decision
         beats = item.chunks * item.beats
-        asked += range(decision + 2, decision + 2 + beats)
+        asked += range(decision + 3, decision + 3 + beats)
         landed.append(asked[-1] + latency)
         signals.append(landed[-1] + 1)
         decision = asked[-1] + 1
@@ -197,7 +197,7 @@ def test_dma_out(seed, beat, latency, pause, share):
     for item in items:
         at += item.chunks * item.beats
         ends.append(memory.beats[at][0])
-    assert [cycle for cycle, _, _ in tokens.signals] == ends
+    assert [cycle for cycle, _, _ in tokens.signals] == [end + 1 for end in ends]
     if pause:
         return
     decision, sent = 0, []
@@ -205,6 +205,6 @@ def test_dma_out(seed, beat, latency, pause, share):
         decision = tokens.first(item, decision)
         assert tokens.takes[number][0] == decision
         sent += range(decision + 6, decision + 6 + item.chunks * item.beats)
-        decision = sent[-1] + 1
+        decision = sent[-1] + 2
     assert [cycle for cycle, _ in memory.beats] == sent
 
