@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 from boards.board import Board
@@ -19,6 +21,7 @@ from gen.files import BUILD, write_if_changed
 from gen.verilog import TOP, convert
 
 NAME = "top"        # of the files in a build folder
+INPUTS = tuple(f"{NAME}.{ending}" for ending in ("json", "lpf", "pcf", "cst"))      # of a placer, as far as there are
 JOBS = 2            # seeds at once
 
 
@@ -128,12 +131,18 @@ class Build:
         return netlist
 
     def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:
-        """The clock in MHz and the cells used with this seed. Raises FlowError."""
+        """The clock in MHz and the cells used with this seed; what has been done before is not done again. Raises FlowError."""
         package, function, arguments = self.family.place
-        report = self.folder / f"{seed}.report.json"
-        self._tool(package, function, (
-            *self._fill(arguments, seed), "--seed", str(seed), "--timing-allow-fail", "--report", report.name, "--log", f"{seed}.log",
-            "--quiet"))
+        report, stamp = self.folder / f"{seed}.report.json", self.folder / f"{seed}.done"
+        words = (*self._fill(arguments, seed), "--seed", str(seed), "--timing-allow-fail", "--report", report.name, "--log", f"{seed}.log",
+                 "--quiet")
+        work = sha256(repr((package, version(package.replace("_", "-")), words)).encode())
+        for path in (self.folder / name for name in INPUTS):
+            work.update(path.read_bytes() if path.exists() else b"")
+        if not stamp.exists() or stamp.read_text() != work.hexdigest():
+            stamp.unlink(missing_ok=True)
+            self._tool(package, function, words)
+            stamp.write_text(work.hexdigest())
         data = json.loads(report.read_text())
         used = {name: entry["used"] for name, entry in data["utilization"].items()}
         cells = {name: sum(used.get(cell, 0) for cell in cells) for name, cells in self.family.cells.items()}

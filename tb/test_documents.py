@@ -132,7 +132,7 @@ def test_demo(capsys):
 
 def test_python_from_the_guide():
     assert printed(block("sw/README.md", after="## From Python", kind="python")) == block("sw/README.md", after="\nprints\n")
-    assert printed(block("sw/README.md", after="## Below a product", kind="python")) == "int8 (20, 12) 386\n"
+    assert printed(block("sw/README.md", after="## Below a product", kind="python")) == "int8 (20, 12) 398\n"
 
 
 def test_program_by_hand(tmp_path, monkeypatch):
