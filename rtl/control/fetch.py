@@ -27,10 +27,10 @@ class Fetch(wiring.Component):
     """Reads a program of `count` instructions from `program` on, from the cycle after reset; both must be there in the cycle before.
 
     A burst of `config.fetch_instructions` is asked for in the cycle after there is room for it. An instruction whose last byte arrives in
-    cycle t is on `instruction` in t+1, as `shown` cuts it. Dispatch is decided late in a cycle: what is taken in d leaves in d+1, until then
-    its payload stays; the next one is shown in d+2. `kind` and `group` are its `route_of`, there at the start of a cycle. `index` is its place
-    in the program, `exhausted` that all `count` have left; instructions beyond are never shown. `busy`: beats are being asked for or on
-    their way.
+    cycle t is on `instruction` in t+1, as `shown` cuts it. Dispatch is decided late in a cycle: what is taken in d leaves in d+1, till then
+    its payload stays; the next one is shown in d+2. `kind` and `group` are its `route_of`, there at the start of a cycle. `index` is its
+    place in the program, `exhausted` that all `count` have left; instructions beyond are never shown. `busy`: beats are being asked for or
+    on their way.
     """
 
     def __init__(self, config: Config):
@@ -110,7 +110,7 @@ class Fetch(wiring.Component):
             rows.head.ready.eq(popped & (place == wide - 1)),
         ]
 
-        # Registers, as every dispatch waits for them. One of them is not reset, so that it knows an empty program in the first cycle after reset.
+        # Registers, as every dispatch waits for them. One is not reset, so that it knows an empty program in the first cycle after reset.
         over, next_over, following = Signal(reset_less=True), Signal(), Signal(32, init=1)
         m.d.comb += next_over.eq(Mux(popped, following == self.count, self.index == self.count))
         m.d.sync += [over.eq(next_over), shows.eq(rows.next_valid & ~next_over)]

@@ -63,7 +63,7 @@ class Tokens:
         return found
 
     def ready(self, mask: int, unit) -> bool:
-        """Whether every token of the mask is visible in the present cycle. If not for what was taken, `unit` tries again in the next one."""
+        """Whether every token of the mask is visible in the present cycle. With takes of late, `unit` looks again in the next."""
         now, bits = self.kernel.now, self.bits(mask)
         if any(now - cycle in (REST - 1, REST) for bit in bits for cycle in self.taken[bit]):
             self.kernel.at(now + 1, DECIDE, unit.attempt, unit.ticket)

@@ -61,8 +61,8 @@ def test_dma_out():
 
 
 def test_port_is_granted_by_turns():
-    # DMA_IN (decided 37) offers from 40, DMA_OUT (dispatched 37, decided 39) from 45. Bursts of 16: IN 40..55, OUT 56..71 (it comes after IN
-    # in the order), IN 72..87, OUT 88..103. IN is done in 87 + 32 + 2 = 121, End leaves in 122.
+    # DMA_IN (decided 37) offers from 40, DMA_OUT (dispatched 37, decided 39) from 45. Bursts of 16: IN 40..55, OUT 56..71 (it comes after
+    # IN in the order), IN 72..87, OUT 88..103. IN is done in 87 + 32 + 2 = 121, End leaves in 122.
     prediction = predict(BASE, [Instruction("DmaIn", beats=32), Instruction("DmaOut", beats=32), END], timeline=True)
     assert prediction.cycles == 123
     assert [(event.index, event.decision, event.end) for event in prediction.timeline] == [(0, 37, 121), (1, 39, 105)]

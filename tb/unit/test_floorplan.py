@@ -67,5 +67,6 @@ def test_what_does_not_fit_is_left_alone(tmp_path):
     netlist = tmp_path / "top.json"
     netlist.write_text(json.dumps({"modules": {"top": {"cells": cells}}}))
     place_blocks(netlist)
-    placed = [cell["attributes"]["BEL"] for cell in json.loads(netlist.read_text())["modules"]["top"]["cells"].values() if "attributes" in cell]
+    found = json.loads(netlist.read_text())["modules"]["top"]["cells"].values()
+    placed = [cell["attributes"]["BEL"] for cell in found if "attributes" in cell]
     assert len(set(placed)) == len(placed) == 56       # two rows of half the chip
