@@ -22,9 +22,8 @@ LANDING = data.StructLayout({
 class DmaIn(wiring.Component):
     """Executes DmaIn: one beat asked for a cycle, one beat landed a cycle; data of `landing_depth` instructions may be on its way.
 
-    A decision in d offers the first beat in d + ASK_LATENCY; with the last one accepted in e the next decision may fall in e+1. The
-    instruction is still looked at in d+1, as the decision comes late. A beat that arrives in
-    a is written to `write_group` in a+1; the tokens of an instruction whose last beat that is are signalled in a+1.
+    A decision in d offers the first beat in d + ASK_LATENCY; with the last one accepted in e the next decision may fall in e+1. A beat
+    that arrives in a is written to `write_group` in a+1; the tokens of an instruction whose last beat that is are signalled in a+1.
     """
 
     def __init__(self, config: Config):
@@ -44,7 +43,11 @@ class DmaIn(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        fields = data.View(instruction_layout("DmaIn"), self.instruction.p.bits)
+        # Decisions come late in their cycle, and so do fields, from a memory: what is decided in d is done in d+1, with
+        # the instruction that was there in d.
+        layout = instruction_layout("DmaIn")
+        head, fields = data.View(layout, self.instruction.p.bits), Signal(layout, reset_less=True)
+        m.d.sync += fields.eq(head)
         offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
         m.submodules.asking = asking = Beats(width=32 - offset_bits, burst=config.memory.burst_beats)
         m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth, registered=0)
@@ -54,8 +57,8 @@ class DmaIn(wiring.Component):
         decide, decided, busy, sent = Signal(), Signal(), Signal(), Signal()
         count, open_ = Signal(range(config.control.landing_depth + 1)), Signal(init=1)
         m.d.comb += [
-            self.tokens.wait.eq(fields.wait),
-            self.tokens.group.eq(fields.group),
+            self.tokens.wait.eq(head.wait),
+            self.tokens.group.eq(head.group),
             decide.eq(self.instruction.valid & ~busy & open_ & self.tokens.ready),
             self.tokens.take.eq(decide),
             self.instruction.ready.eq(decide),

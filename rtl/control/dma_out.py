@@ -20,8 +20,7 @@ class DmaOut(wiring.Component):
     """Executes DmaOut, one instruction at a time, a beat a cycle.
 
     A decision in d reads from `read_group` from d+2 on and offers the first beat in d + DMA_OUT_LATENCY; from then on a beat is on offer in
-    every cycle. The instruction is still looked at in d+1, as the decision comes late. With the last beat accepted in e the tokens are
-    signalled in e+1, and the next decision may fall in e+2.
+    every cycle. With the last beat accepted in e the tokens are signalled in e+1, and the next decision may fall in e+2.
     """
 
     def __init__(self, config: Config):
@@ -41,7 +40,11 @@ class DmaOut(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        fields = data.View(instruction_layout("DmaOut"), self.instruction.p.bits)
+        # Decisions come late in their cycle, and so do fields, from a memory: what is decided in d is done in d+1, with
+        # the instruction that was there in d.
+        layout = instruction_layout("DmaOut")
+        head, fields = data.View(layout, self.instruction.p.bits), Signal(layout, reset_less=True)
+        m.d.sync += fields.eq(head)
         offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
         m.submodules.reading = reading = Walk(width=ADDRESS_BITS, step=config.beat_words)
         m.submodules.sending = sending = Beats(width=32 - offset_bits, burst=config.memory.burst_beats)
@@ -49,8 +52,8 @@ class DmaOut(wiring.Component):
 
         decide, decided, busy, sent, done, signal = Signal(), Signal(), Signal(), Signal(), Signal(), Signal(TOKEN_BITS)
         m.d.comb += [
-            self.tokens.wait.eq(fields.wait),
-            self.tokens.group.eq(fields.group),
+            self.tokens.wait.eq(head.wait),
+            self.tokens.group.eq(head.group),
             decide.eq(self.instruction.valid & ~busy & self.tokens.ready),
             self.tokens.take.eq(decide),
             self.instruction.ready.eq(decide),

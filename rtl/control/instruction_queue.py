@@ -20,8 +20,7 @@ def slot_bits(config: Config) -> int:
 def instruction_queue(m: Module, kind: Unit, unit, *, depth: int) -> Queue:
     """A queue of instructions, as bits, linked to its unit, which knows each by its slot. The fields behind `wait` come a little later.
 
-    Decisions come late in their cycle: an instruction leaves in the one after, until then the unit may look at it, and the next one is
-    there in the second one after.
+    Decisions come late in their cycle: an instruction leaves in the one after, and the next one is there in the second one after.
     """
     # The start of LOAD_H depends on most of its fields.
     registered = None if kind is Unit.LOAD_H else DECISIVE_BITS

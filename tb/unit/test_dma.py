@@ -67,9 +67,11 @@ class Tokens:
 
 
 def feed(ctx, unit, queue: deque, leaving: bool):
-    """Shows the head of a queue of (index, instruction); in the cycle after it was taken without `valid`."""
+    """Shows the head of a queue of (index, instruction); in the cycle after it was taken anything, without `valid`."""
     ctx.set(unit.instruction.valid, bool(queue) and not leaving)
-    if queue:
+    if leaving:
+        ctx.set(unit.instruction.payload, {"index": 99, "bits": (1 << len(unit.instruction.p.bits)) - 1})
+    elif queue:
         index, item = queue[0]
         bits = int.from_bytes(item.encode(), "little")
         ctx.set(unit.instruction.payload, {"index": index, "bits": bits & (1 << len(unit.instruction.p.bits)) - 1})
