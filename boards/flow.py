@@ -94,11 +94,11 @@ class Report:
 
 
 class Build:
-    """The build of one board and configuration in a folder of its own under build/fpga. `tell` hears what is going on."""
+    """The build of one board and configuration in a folder (default: one of its own under build/fpga). `tell` hears what is going on."""
 
-    def __init__(self, board: Board, config: Config, *, tell: Callable[[str], None] | None = None):
+    def __init__(self, board: Board, config: Config, *, folder: Path | None = None, tell: Callable[[str], None] | None = None):
         self.board, self.config, self.family = board, config, FAMILIES[board.device.family]
-        self.folder = BUILD / "fpga" / f"{board.name}-{config.digest()}"
+        self.folder = folder or BUILD / "fpga" / f"{board.name}-{config.digest()}"
         self.tell = tell or (lambda text: None)
 
     def synthesise(self) -> Path:

@@ -10,6 +10,7 @@ from boards.fit import DOUBT, needs
 from boards.flow import Build
 from boards.registry import BOARDS
 from gen.config import Config
+from gen.files import BUILD
 
 # What one cell of a netlist takes of the device: logic cells (a carry cell has two, a distributed RAM two more for its writes)
 LOGIC = {
@@ -22,10 +23,16 @@ BLOCK_RAMS = {"ecp5": {"DP16KD", "PDPW16KD"}, "ice40": {"SB_RAM40_4K"}, "gowin":
 ICE40_SYNCHRONISATION = bytes.fromhex("7eaa997e")
 
 
+def fresh_build(name: str) -> Build:
+    """A build with nothing of an earlier one, and away from those of a user."""
+    folder = BUILD / "tests" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return Build(BOARDS[name], Config.load(BOARDS[name].config), folder=folder)
+
+
 def test_the_icebreaker_has_a_bitstream():
-    board = BOARDS["icebreaker"]
-    build = Build(board, Config.load(board.config))
-    shutil.rmtree(build.folder, ignore_errors=True)     # nothing of an earlier run
+    build = fresh_build("icebreaker")
+    board = build.board
     report = build.run(1)
     assert report.median >= report.clock_mhz
     assert report.cells["LUT"] <= board.device.luts and report.cells["SPRAMs"] == 1
@@ -36,9 +43,7 @@ def test_the_icebreaker_has_a_bitstream():
 
 @pytest.mark.parametrize("name", [name for name in BOARDS if name != "icebreaker"])
 def test_synthesis_of(name):
-    board = BOARDS[name]
-    build, device = Build(board, Config.load(board.config)), board.device
-    shutil.rmtree(build.folder, ignore_errors=True)
+    build, device = fresh_build(name), BOARDS[name].device
     module = json.loads(build.synthesise().read_text())["modules"]["top"]
     types = Counter(cell["type"] for cell in module["cells"].values())
     luts = sum(types[cell] * weight for cell, weight in LOGIC[device.family].items())
@@ -49,6 +54,6 @@ def test_synthesis_of(name):
     if name == "ulx3s":
         assert luts <= 160 * build.config.pes, "LUT per MAC of the whole design"
     # The estimate by which a machine is refused before synthesis
-    wanted = needs(board, build.config)
+    wanted = needs(build.board, build.config)
     assert rams == wanted.block_rams
     assert wanted.luts / DOUBT <= luts <= wanted.luts * DOUBT
