@@ -2,10 +2,10 @@
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from rtl.control.queue import Queue
-from rtl.control.walk import COUNT_BITS, Walk
+from rtl.control.walk import Walk, extent_ports
 
 
 def beat_layout(width: int, burst: int) -> data.StructLayout:
@@ -22,11 +22,7 @@ class Beats(wiring.Component):
     def __init__(self, *, width: int, burst: int):
         self.width, self.burst = width, burst
         super().__init__({
-            "load": In(1),
-            "base": In(width),
-            "stride": In(width),
-            "chunks": In(COUNT_BITS),
-            "beats": In(COUNT_BITS),
+            **extent_ports(width),
             "offer": Out(stream.Signature(beat_layout(width, burst))),
         })
 
@@ -37,7 +33,7 @@ class Beats(wiring.Component):
         wiring.connect(m, queue.head, wiring.flipped(self.offer))
         more = Signal()
         m.d.comb += [
-            *(getattr(walk, name).eq(getattr(self, name)) for name in ("load", "base", "stride", "chunks", "beats")),
+            *(getattr(walk, name).eq(getattr(self, name)) for name in extent_ports(self.width)),
             *(queue.entry[name].eq(getattr(walk, name)) for name in ("address", "left", "last", "final")),
             queue.push.eq(more),
             walk.advance.eq(more & ~queue.full),

@@ -7,6 +7,11 @@ from amaranth.lib.wiring import In, Out
 COUNT_BITS = 16     # of `chunks` and `beats` in the instruction
 
 
+def extent_ports(width: int) -> dict:
+    """Where a walk goes, taken over with `load`."""
+    return {"load": In(1), "base": In(width), "stride": In(width), "chunks": In(COUNT_BITS), "beats": In(COUNT_BITS)}
+
+
 class Walk(wiring.Component):
     """Steps through `chunks` pieces of `beats` addresses each, `step` apart; pieces are `stride` apart.
 
@@ -21,11 +26,7 @@ class Walk(wiring.Component):
             raise ValueError(f"burst = {burst} must be a power of two")
         self.width, self.step, self.burst = width, step, burst
         super().__init__({
-            "load": In(1),
-            "base": In(width),
-            "stride": In(width),
-            "chunks": In(COUNT_BITS),
-            "beats": In(COUNT_BITS),
+            **extent_ports(width),
             "advance": In(1),
             "address": Out(width),
             "left": Out(range(burst + 1)),

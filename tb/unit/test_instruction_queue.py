@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
@@ -39,10 +39,9 @@ class Bench(wiring.Component):
         m = Module()
         m.submodules.unit = unit = Taker(self.kind)
         m.submodules.queue = queue = instruction_queue(m, self.kind, unit, depth=DEPTH)
-        bits = Signal.like(self.bits)
         m.d.comb += [
             queue.push.eq(self.push), queue.entry.eq(self.entry), self.full.eq(queue.full), unit.take.eq(self.take),
-            self.valid.eq(unit.instruction.valid), bits.eq(unit.instruction.p.bits), self.bits.eq(bits),
+            self.valid.eq(unit.instruction.valid), self.bits.eq(unit.instruction.p.bits),
         ]
         return m
 
