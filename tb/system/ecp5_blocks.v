@@ -1,12 +1,14 @@
-// Behaviour of the two ECP5 blocks that Yosys's cell library leaves black, written from what is generally known of them (not checked line
+// Behaviour of the ECP5 blocks that Yosys's cell library leaves black, written from what is generally known of them (not checked line
 // by line against Lattice's guides), as far as the generated machines use them; anything else stops the simulation.
 
-// 512 words of 36 bits: port A writes (ADA[3:0] enable bytes of nine bits), port B reads, both on one clock. The read data is that of
-// the last cycle in which CEB was high, with OUTREG through one more register that OCEB enables. A word that is read in the cycle in
-// which it is written is undefined: it reads as its inverse here.
+// 2048 words of nine bits, read and written by port A's and port B's width: 36, 18 (ADA's lowest bits enable bytes of nine bits) or 9. Port A
+// writes, port B reads, both on one clock. The read data is that of the last cycle in which CEB was high, with OUTREG through one more
+// register that OCEB enables. A word that is read in the cycle in which it is written is undefined: it reads as its inverse here.
 module DP16KD #(
     parameter DATA_WIDTH_A = 18, parameter DATA_WIDTH_B = 18, parameter REGMODE_A = "NOREG", parameter REGMODE_B = "NOREG",
-    parameter RESETMODE = "SYNC", parameter ASYNC_RESET_RELEASE = "SYNC", parameter GSR = "ENABLED"
+    parameter RESETMODE = "SYNC", parameter ASYNC_RESET_RELEASE = "SYNC", parameter GSR = "ENABLED",
+    parameter CLKAMUX = "CLKA", parameter CLKBMUX = "CLKB", parameter CSDECODE_A = "0b000", parameter CSDECODE_B = "0b000",
+    parameter WRITEMODE_A = "NORMAL", parameter WRITEMODE_B = "NORMAL"
 ) (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0,
     input DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0,
@@ -16,38 +18,48 @@ module DP16KD #(
     output DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0,
     output DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0
 );
-    wire [8:0] write_word = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5};
-    wire [8:0] read_word = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5};
-    wire [3:0] bytes = {ADA3, ADA2, ADA1, ADA0};
+    localparam BYTES = DATA_WIDTH_A / 9;
+    wire [10:0] write_word = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3} & ~(11'd0 + BYTES - 1);
+    wire [10:0] read_word = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3} & ~(11'd0 + BYTES - 1);
+    wire [3:0] bytes = BYTES == 1 ? 4'b1 : {ADA3, ADA2, ADA1, ADA0};
     wire [35:0] data = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0,
                         DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
-    wire [35:0] mask = {{9{bytes[3]}}, {9{bytes[2]}}, {9{bytes[1]}}, {9{bytes[0]}}};
-    reg [35:0] words [0:511];
+    reg [8:0] words [0:2047];
     reg [35:0] fetched = 0, registered = 0;
     wire writes = CEA & WEA;
 
     integer i;
     initial begin
-        for (i = 0; i < 512; i = i + 1)
+        for (i = 0; i < 2048; i = i + 1)
             words[i] = 0;
-        if (DATA_WIDTH_A != 36 || DATA_WIDTH_B != 36 || RESETMODE != "SYNC")
-            $fatal(1, "DP16KD: only 512 words of 36 bits with synchronous reset");
+        if (DATA_WIDTH_A != DATA_WIDTH_B || DATA_WIDTH_A < 9 || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
+            $fatal(1, "DP16KD: only words of 9, 18 or 36 bits, of the same width on both sides, have a model");
     end
 
+    integer b;
     always @(posedge CLKA) begin
-        if (writes)
-            words[write_word] <= words[write_word] & ~mask | data & mask;
-        if (CEB)
-            fetched <= writes && write_word == read_word ? ~words[read_word] : words[read_word];
+        for (b = 0; b < BYTES; b = b + 1) begin
+            if (writes && bytes[b])
+                words[write_word + b] <= data[9 * b +: 9];
+            if (CEB)
+                fetched[9 * b +: 9] <= words[read_word + b] ^ {9{writes && write_word == read_word}};
+        end
         if (OCEB)
             registered <= fetched;
         if (RSTA | RSTB | WEB | CSA0 | CSA1 | CSA2 | CSB0 | CSB1 | CSB2)
             $fatal(1, "DP16KD: resets, chip selects and writes through port B have no model");
     end
 
-    assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0,
-            DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0}
-        = REGMODE_B == "OUTREG" ? registered : fetched;
+    // Narrow words leave through port B, words of 36 bits through both.
+    wire [35:0] read = REGMODE_B == "OUTREG" ? registered : fetched;
+    assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0} = read[17:0];
+    assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0}
+        = BYTES == 4 ? read[35:18] : read[17:0];
+endmodule
+
+// A clock buffer, here on a signal with many listeners.
+module DCCA (input CLKI, CE, output CLKO);
+    assign CLKO = CLKI & CE;
 endmodule
 
 // 18 x 18 to 36 bits, each operand signed or not, with optional registers at the operands and the product, on CLK0 with enable CE0.

@@ -41,10 +41,11 @@ def to_verilog(module: dict, faults: tuple[str, ...] = ()) -> str:
         return f"{{{', '.join(bit(value) for value in reversed(bits))}}}"
 
     def parameter(value: str) -> str:
-        return f"{len(value)}'b{value}" if not value.strip("01") else f'"{value.strip()}"'
+        return f"{len(value)}'b{value.replace('x', '0')}" if not value.strip("01x") else f'"{value.strip()}"'
 
     def instance(name: str, cell: dict, wires: dict[str, str], invert: bool) -> str:
-        values = {key: ("~" if invert and key.startswith("INIT") else "") + parameter(value) for key, value in cell["parameters"].items()}
+        values = {key: ("~" if invert and key.startswith("INIT") else "") + parameter(value) for key, value in cell["parameters"].items()
+                  if not (cell["type"] == "DP16KD" and key.startswith("INITVAL_") and "1" not in value)}     # zeros, as its model has
         pairs = [", ".join(f".{key}({value})" for key, value in items.items()) for items in (values, wires)]
         return f"  {cell['type']} #({pairs[0]}) {name} ({pairs[1]});"
 
