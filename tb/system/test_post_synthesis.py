@@ -5,7 +5,7 @@ give the same outputs in every cycle, and the accumulators of numpy. The netlist
 for block RAM and multiplier, which are black boxes there: `ecp5_blocks.v` has their behaviour. Half of the PEs of `tiny` have multiplier
 blocks, half multiply in carry cells.
 
-A whole machine of cells runs matrix products, too: `tiny`, or what NETLIST names in the environment (`small`: many minutes).
+A whole machine of cells runs matrix products, too: the preset `orangecrab`, or the one that NETLIST names in the environment.
 """
 
 import os
@@ -173,7 +173,7 @@ def test_an_inverted_table_is_seen(replay, fault):
 
 
 def test_products_of_a_whole_machine(monkeypatch):
-    config = Config.load(os.environ.get("NETLIST", "tiny"))
+    config = Config.load(os.environ.get("NETLIST", "orangecrab"))
     module = netlist(verilog.machine(config), multipliers=config.pes // 2)
     monkeypatch.setattr("gen.simulate.Simulator", lambda config: NetlistSimulator(config, module))
     rng, side = np.random.default_rng(5), config.array.side
