@@ -71,14 +71,16 @@ class BoardSystem(wiring.Component):
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
             m.submodules.bridge = bridge = Bridge(config, self.dram)
-            # A bridge takes a request or not by comparing addresses: too late a `ready` for what is before it.
-            m.submodules.requests = requests = Queue(shape=request_layout(config), depth=2, registered=0)
+            # Both ends know late what they do: the arbiter what it asks for, a bridge, which compares addresses, whether it takes it.
+            request, response, layout = share.memory.request, share.memory.response, request_layout(config)
+            m.submodules.requests = requests = Queue(shape=layout, depth=4, registered=layout["data"].offset)
             wiring.connect(m, requests.head, bridge.accelerator.request)
-            wiring.connect(m, share.memory.response, bridge.accelerator.response)
-            m.d.comb += [
-                requests.push.eq(share.memory.request.valid),
-                requests.entry.eq(share.memory.request.payload),
-                share.memory.request.ready.eq(~requests.full),
+            m.d.comb += request.ready.eq(requests.count < requests.depth - 1)       # one may be on its way
+            m.d.sync += [
+                requests.push.eq(request.valid & request.ready),
+                requests.entry.eq(request.payload),
+                response.valid.eq(bridge.accelerator.response.valid),
+                response.payload.eq(bridge.accelerator.response.payload),
             ]
             # Nor do decisions of the two sides of the memory system's port fit into one cycle.
             m.submodules.blocks = blocks = Queue(shape=dram_request_layout(self.dram), depth=2, registered=0)

@@ -80,7 +80,7 @@ class Counters(wiring.Component):
             m.d.sync += register.eq(value)
             return register
 
-        ran = registered(self.running, "running")
+        ran, clear = registered(self.running, "running"), registered(self.clear, "clear")
         beats = {"dram_read_beats": self.read_beat, "dram_write_beats": self.write_beat, "fetch_beats": self.fetch_beat}
         amounts = {"cycles": ran} | {name: registered(beat, name) for name, beat in beats.items()}
         for number, group in enumerate(self.groups):
@@ -99,7 +99,7 @@ class Counters(wiring.Component):
             observed = Mux(ran, amount, 0)
             little = Signal(range(((1 << len(amount)) - 1) * period + 1), name=f"little_{name}")
             m.d.sync += little.eq(little + observed)
-            with m.If(self.clear | (visited == self.slots[name])):
+            with m.If(clear | (visited == self.slots[name])):
                 m.d.sync += little.eq(observed)
             waiting[self.slots[name]] = little
 
@@ -116,7 +116,7 @@ class Counters(wiring.Component):
         ]
         with m.If(visited == period - 1):
             m.d.sync += begun.eq(1)
-        with m.If(self.clear):
+        with m.If(clear):
             m.d.sync += [visited.eq(0), begun.eq(0), write.en.eq(0)]
         m.d.comb += [
             read.addr.eq(Mux(self.scanning, visited, self.slot)),
@@ -126,7 +126,7 @@ class Counters(wiring.Component):
 
         # From the first active cycle on every cycle is counted, and the count noted in each active one.
         active, counting, since = registered(Cat(group.active for group in self.groups).any(), "active"), Signal(), Signal(32)
-        with m.If(self.clear):
+        with m.If(clear):
             m.d.sync += [since.eq(0), counting.eq(0), self.span.eq(0)]
         with m.Elif(ran & (active | counting)):
             m.d.sync += [since.eq(since + 1), counting.eq(1)]

@@ -71,7 +71,7 @@ class Fetch(wiring.Component):
         ]
         # The next decision is two cycles away at least, so that the room may be taken a cycle late.
         decided = Signal()
-        m.d.sync += [decided.eq(decide), space.eq(Mux(popped, space + Mux(decided, 1 - burst, 1), space - Mux(decided, burst, 0)))]
+        m.d.sync += [decided.eq(decide), space.eq(space + popped - Mux(decided, burst, 0))]
         with m.If(decide):
             m.d.sync += [self.request.valid.eq(1), left.eq(config.fetch_beats), last.eq(config.fetch_beats == 1), bursts.eq(bursts + 1)]
             with m.If(bursts == 0):

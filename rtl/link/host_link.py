@@ -72,7 +72,7 @@ class HostLink(wiring.Component):
         header = Signal(data.StructLayout({name: 8 * size for name, size in REQUEST_HEADER}), reset_less=True)
         count, damaged = Signal(INDEX_BITS, init=-HEADER_BYTES % (1 << INDEX_BITS)), Signal()
         full = count.init - 1                           # too long for any frame; stands
-        m.d.comb += [
+        m.d.sync += [
             frame.write.eq(byte.valid & byte.ready),
             frame.write_address.eq(count),
             frame.write_data.eq(byte.p.data),
@@ -189,13 +189,19 @@ class HostLink(wiring.Component):
                     m.next = "access"
             with m.State("access"):
                 with m.If(~gathering.any()):
-                    m.d.comb += [self.memory.request.valid.eq(in_memory), writes_register.eq(write & ~in_memory)]
-                    with m.If(~in_memory | self.memory.request.ready):
-                        m.next = "collect"
-                        with m.If(write):
-                            m.next = "place"
-                        with m.Elif(~in_memory):
-                            m.next = "wait"
+                    m.d.comb += writes_register.eq(write & ~in_memory)
+                    m.d.sync += self.memory.request.valid.eq(in_memory)     # a register: memory may be far away
+                    m.next = "wait"
+                    with m.If(in_memory):
+                        m.next = "ask"
+                    with m.Elif(write):
+                        m.next = "place"
+            with m.State("ask"):
+                with m.If(self.memory.request.ready):
+                    m.d.sync += self.memory.request.valid.eq(0)
+                    m.next = "collect"
+                    with m.If(write):
+                        m.next = "place"
             with m.State("wait"):
                 m.next = "collect"
             with m.State("collect"):

@@ -29,6 +29,7 @@ class MemoryShare(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         machines, reads = Signal(), Signal(READS_BITS)      # whose port it is; reads under way
+        asked = Signal()                                    # a read was taken in the cycle before; `reads` does not count it yet
         stands, passes = Signal(), Signal()                 # a request was there in the cycle before, and not taken
         request, response = self.memory.request, self.memory.response
         wanted = Signal()                                   # `running`, from afar
@@ -36,9 +37,10 @@ class MemoryShare(wiring.Component):
         m.d.sync += [
             wanted.eq(self.running),
             stands.eq(request.valid & ~request.ready),
-            reads.eq(reads + (request.valid & request.ready & ~request.p.write) - response.valid),
+            asked.eq(request.valid & request.ready & ~request.p.write),
+            reads.eq(reads + asked - response.valid),
         ]
-        with m.If(~request.valid & (reads == 0)):
+        with m.If(~request.valid & ~asked & (reads == 0)):
             m.d.sync += machines.eq(self.running)
         m.d.comb += request.payload.eq(Mux(machines, self.machine.request.payload, self.link.request.payload))
         for client, owns in ((self.machine, machines), (self.link, ~machines)):
