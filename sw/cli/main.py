@@ -10,7 +10,7 @@ from typing import NoReturn
 from gen.config import ConfigError
 from gen.dram import DramError
 from gen.isa import IsaError
-from sw.cli import config, dram, fpga, gemm, program, reproduce, verilog
+from sw.cli import compare, config, dram, fpga, gemm, program, reproduce, verilog
 from sw.runtime.errors import MachineError, UserError
 
 
@@ -29,6 +29,7 @@ def parser() -> Parser:
     config.add(commands)
     verilog.add(commands)
     program.add(commands)
+    compare.add(commands)
     dram.add(commands)
     reproduce.add(commands)
     fpga.add(commands)
