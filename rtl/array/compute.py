@@ -93,7 +93,7 @@ class Compute(wiring.Component):
             cores = [pair] if config.cores == 1 else [pair + 2, pair]      # lower (or only), upper
             when = config.core_offset(cores[0]) + result
             step = Signal(step_layout(config), name=f"step_{pair}")
-            keep = [Line(m, execute.keep[core], longest=when, name=f"keep_{core}").tap(when) for core in cores]
+            keep = [Line(m, execute.keep[core], longest=when, name=f"keep_{core}", reset_less=True).tap(when) for core in cores]
             m.d.comb += [step.enable.eq(lines["step"].tap(when)), step.keep.eq(Cat(keep))]
             m.d.comb += [step[name].eq(lines[name].tap(when)) for name in ("first", "tall", "half", "overwrite")]
             outputs.append(self._output(m, platform, pair, step, [self._sums(m, platform, core, unit) for core in cores]))

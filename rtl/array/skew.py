@@ -8,12 +8,12 @@ from rtl.array.pe import delayed
 
 
 class Line:
-    """A control bit on its way: ``line.tap(n)`` is the bit of n cycles ago, n at most `longest`. Cleared by reset."""
+    """A control bit on its way: ``line.tap(n)`` is the bit of n cycles ago, n at most `longest`. Cleared by reset, or `reset_less`."""
 
-    def __init__(self, m: Module, bit, *, longest: int, name: str):
+    def __init__(self, m: Module, bit, *, longest: int, name: str, reset_less: bool = False):
         self.bit = bit
         if longest:
-            self.stages = Signal(longest, name=f"{name}_line")
+            self.stages = Signal(longest, name=f"{name}_line", reset_less=reset_less)
             m.d.sync += self.stages.eq(Cat(bit, self.stages))
 
     def tap(self, cycles: int):

@@ -70,8 +70,13 @@ class RowWalk(wiring.Component):
         # Of the geometry: what the end of a row and the end of an image add.
         row_end, image_end, thrice = register("row_end"), register("image_end"), register("thrice")
         last_line, single, double = register("last_line", PIXEL_BITS), register("single", 1), register("double", 1)
+        # start_x with so many pixels left in the row, start_y with one row left: compared, so that nothing waits for a difference.
+        with_left = [conv.out_width, *(register(f"with_{i}_left", PIXEL_BITS) for i in range(1, 5))]
+        line_above = register("line_above", PIXEL_BITS)
         with m.If(self.set):
             new = self.new_conv
+            m.d.sync += [value.eq(new.out_width - i) for i, value in enumerate(with_left) if i]
+            m.d.sync += line_above.eq(new.out_height - 2)
             m.d.sync += [row_end.eq(new.row_step - new.x_step), image_end.eq(new.image_step - new.x_step), thrice.eq(times(new.x_step, 3))]
             m.d.sync += [last_line.eq(new.out_height - 1), single.eq(new.out_height == 1), double.eq(new.out_height == 2)]
 
@@ -90,14 +95,14 @@ class RowWalk(wiring.Component):
         state = {"columns": PIXEL_BITS, "lines": PIXEL_BITS, "near": 1, "turns": 1, "bottom": 1, "above": 1}
         now, first, new, next_ = ({name: register(f"{when}_{name}", bits) for name, bits in state.items()}
                                   for when in ("now", "first", "new", "next"))
-        left, below = new["columns"], new["lines"]
+        left = Cat(load.start_x == value for value in with_left)     # bit i: so many pixels
         m.d.comb += [
-            left.eq(conv.out_width - load.start_x),
-            below.eq(last_line - load.start_y),
-            new["near"].eq(load.im2col & (left < 4)),
-            new["turns"].eq(load.im2col & (left <= step_pixels)),
+            new["columns"].eq(conv.out_width - load.start_x),
+            new["lines"].eq(last_line - load.start_y),
+            new["near"].eq(load.im2col & left[:4].any()),
+            new["turns"].eq(load.im2col & (left & ((2 << step_pixels) - 1)).any()),
             new["bottom"].eq(load.start_y == last_line),
-            new["above"].eq(Mux(new["bottom"], single, below == 1)),
+            new["above"].eq(Mux(new["bottom"], single, load.start_y == line_above)),
         ]
         columns, lines, bottom, above = (now[name] for name in ("columns", "lines", "bottom", "above"))
         narrow = {name: register(f"narrow_{name}", NEAR_BITS) for name in ("near", "turns")}    # columns left, for the next row to end soon
@@ -134,7 +139,7 @@ class RowWalk(wiring.Component):
         m.d.comb += begin.eq(Mux(self.start, load.address, self.base))
         with m.If(self.start | self.again):
             m.d.sync += here.eq(begin)
-            m.d.sync += behind.eq(Mux(Mux(self.start, new["bottom"], first["bottom"]), begin + image_end, begin + row_end))
+            m.d.sync += behind.eq(begin + Mux(Mux(self.start, new["bottom"], first["bottom"]), image_end, row_end))
         with m.Elif(self.step):
             m.d.sync += here.eq(Mux(now["turns"], behind, here) + words)
             m.d.sync += behind.eq(behind + Mux(now["turns"], Mux(above, image_words, row_words), words))
@@ -196,25 +201,35 @@ class WaveWalk(wiring.Component):
         load, conv = self.load, self.conv
         im2col, stride = Signal(), Signal(ADDRESS_BITS, reset_less=True)
         base, step = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)      # to the next wave
-        waves, columns = Signal(8), Signal(4)       # channel waves and kernel columns behind this one
-        last_wave, last_column = Signal(), Signal()
-        next_waves, next_columns = Signal(8), Signal(4)
         most_waves, most_columns = Signal(8, reset_less=True), Signal(4, reset_less=True)
+        single_wave, single_column = Signal(reset_less=True), Signal(reset_less=True)
         with m.If(self.set):
-            m.d.sync += [most_waves.eq(self.new_conv.channel_waves - 1), most_columns.eq(self.new_conv.kernel_width - 1)]
+            new = self.new_conv
+            m.d.sync += [most_waves.eq(new.channel_waves - 1), most_columns.eq(new.kernel_width - 1)]
+            m.d.sync += [single_wave.eq(new.channel_waves == 1), single_column.eq(new.kernel_width == 1)]
         m.d.comb += self.following.eq(base + step)
-        with m.If(self.start):
-            m.d.comb += [next_waves.eq(most_waves - load.start_wave), next_columns.eq(most_columns - load.start_kernel_x)]
-        with m.Else():
-            m.d.comb += next_waves.eq(Mux(last_wave, most_waves, waves - 1))
-            m.d.comb += next_columns.eq(Mux(last_wave, Mux(last_column, most_columns, columns - 1), columns))
+
+        # Channel waves and kernel columns behind this one, and whether there are none, of a wave that starts and of one that follows. All
+        # is there before it is known which of the two comes.
+        state = {"waves": 8, "columns": 4, "last_wave": 1, "last_column": 1, "step": ADDRESS_BITS}
+        first, next_ = ({name: Signal(bits, name=f"{when}_{name}") for name, bits in state.items()} for when in ("first", "next"))
+        now = {name: Signal(bits, name=name) for name, bits in state.items() if name != "step"} | {"step": step}
+        waves, columns, last_wave, last_column = (now[name] for name in ("waves", "columns", "last_wave", "last_column"))
+        m.d.comb += [
+            first["waves"].eq(most_waves - load.start_wave),
+            first["columns"].eq(most_columns - load.start_kernel_x),
+            first["last_wave"].eq(load.im2col & (load.start_wave == most_waves)),
+            first["last_column"].eq(load.start_kernel_x == most_columns),
+            next_["waves"].eq(Mux(last_wave, most_waves, waves - 1)),
+            next_["columns"].eq(Mux(last_wave, Mux(last_column, most_columns, columns - 1), columns)),
+            next_["last_wave"].eq(im2col & Mux(last_wave, single_wave, waves == 1)),
+            next_["last_column"].eq(Mux(last_wave, Mux(last_column, single_column, columns == 1), last_column)),
+        ]
+        for coming, within in ((first, load.wave_stride), (next_, stride)):
+            ends = Mux(coming["last_column"], conv.kernel_y_step, conv.kernel_x_step)
+            m.d.comb += coming["step"].eq(Mux(coming["last_wave"], ends, within))
         with m.If(self.start | self.advance):
-            within = Mux(self.start, load.wave_stride, stride)
-            ends = Mux(self.start, load.im2col, im2col) & (next_waves == 0)
-            m.d.sync += [
-                waves.eq(next_waves), columns.eq(next_columns), last_wave.eq(ends), last_column.eq(next_columns == 0),
-                step.eq(Mux(ends, Mux(next_columns == 0, conv.kernel_y_step, conv.kernel_x_step), within)),
-            ]
+            m.d.sync += [now[name].eq(Mux(self.start, first[name], next_[name])) for name in state]
         with m.If(self.start):
             m.d.sync += [
                 im2col.eq(load.im2col), stride.eq(load.wave_stride), base.eq(load.address),
