@@ -2,8 +2,8 @@
 
 Multipliers lie in three rows of the chip, block RAMs in four others. Left and right cores take the left and the right half, upper cores the
 top, lower cores the bottom, and along a row blocks follow the columns of the array. The local buffers lie at the outer ends of the cores,
-the output buffers below the lower ones, the global buffer in the middle, the bits of a word from left to right, the link's buffers in the
-corner where its logic ends up. Left to itself nextpnr scatters the blocks: a PE may be a chip's width away from its multiplier.
+the output buffers below the lower ones, the global buffer in the middle, the bits of a word from left to right. Left to itself nextpnr
+scatters the blocks: a PE may be a chip's width away from its multiplier, a bank from its neighbour.
 """
 
 import json
@@ -15,14 +15,12 @@ TILES = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)   # of either kind
 LEFT, RIGHT = TILES[:7], TILES[7:]
 OUTER = {"left": TILES[0], "right": TILES[11]}                  # where the local buffers are
 MIDDLE = TILES[3:11]                                            # and the global buffer
-CORNER = TILES[12]                                              # and the link's buffers
 MULTIPLIER_ROWS = {"top": 10, "middle": 34, "bottom": 58}
 MEMORY_ROWS = {"upper": 22, "lower": 46, "below": 70, "last": 82}
 
 MULTIPLIER = re.compile(r"\.unit\.core_(?P<core>[0-3])\.row_(?P<row>\d+)\.pe_(?P<column>\d+)\.multiplier\.")
 LOCAL = re.compile(r"\.(?P<operand>moving|stationary)_buffer_(?P<core>[0-3])\.words\.(?P<part>\w+)$")
 OUTPUT = re.compile(r"\.output_buffer_(?P<pair>[01])\.bank_(?P<bank>\d)\.lane_(?P<lane>\d+)\.(?P<part>[\w.]+)$")
-LINK = re.compile(r"\.link\.(?P<part>.*)$")
 GLOBAL = re.compile(r"\.global_buffer\.slice(?P<slice>\d+)\.bank(?P<bank>\d+)\.words\.(?P<depth>\d+)\.(?P<bits>\d+)$")
 
 Found = list[tuple[dict[str, str], dict]]       # blocks: what their name says, cell
@@ -45,7 +43,6 @@ def place_blocks(netlist: Path):
         output = _sorted([block for block in find("DP16KD", OUTPUT) if int(block[0]["pair"]) == pair], "lane", "bank", "part")
         _deal(output, tiles, [MEMORY_ROWS["below"], MEMORY_ROWS["last"]])
     _deal(_sorted(find("DP16KD", GLOBAL), "bits", "slice", "bank", "depth"), MIDDLE, [MEMORY_ROWS["upper"], MEMORY_ROWS["lower"]])
-    _deal(_sorted(find("DP16KD", LINK), "part"), [CORNER], [MEMORY_ROWS["upper"]])
     netlist.write_text(json.dumps(design))
 
 

@@ -25,9 +25,7 @@ def names(side: int, slices: int) -> dict[str, str]:
               for pair in range(2) for bank in range(2) for lane in range(side) for part in ("copy", "words")}
     found |= {f"{CORE}.global_buffer.slice{part}.bank{bank}.words.0.{bits}": "DP16KD"
               for part in range(slices) for bank in range(4) for bits in range(side // 2)}
-    return found | {
-        "system.machine.core.group_0.store.lane_0.product": "MULT18X18D", "system.link.frame.block_0": "DP16KD",
-        "system.link.buffer.words.words.0.0": "DP16KD", "system.machine.core.journal.memory.0.0": "DP16KD", "lut": "LUT4"}
+    return found | {"system.machine.core.group_0.store.lane_0.product": "MULT18X18D", "system.link.words": "DP16KD", "lut": "LUT4"}
 
 
 @pytest.mark.parametrize("side, slices", [(2, 2), (4, 4), (8, 4)])
@@ -38,8 +36,7 @@ def test_places(tmp_path, side, slices):
     place_blocks(netlist)
     placed = {name: cell["attributes"]["BEL"] for name, cell in json.loads(netlist.read_text())["modules"]["top"]["cells"].items()
               if "attributes" in cell}
-    assert set(names(side, slices)) - set(placed) == {
-        "system.machine.core.group_0.store.lane_0.product", "system.machine.core.journal.memory.0.0", "lut"}
+    assert set(names(side, slices)) - set(placed) == {"system.machine.core.group_0.store.lane_0.product", "system.link.words", "lut"}
     assert len(set(placed.values())) == len(placed)
     for name, place in placed.items():
         assert place in (MEMORIES if cells[name]["type"] == "DP16KD" else MULTIPLIERS)
