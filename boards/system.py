@@ -66,7 +66,15 @@ class BoardSystem(wiring.Component):
         wiring.connect(m, link.sent, transmitter.bytes)
         wiring.connect(m, link.registers, machine.registers)
         wiring.connect(m, machine.memory, share.machine)
-        wiring.connect(m, link.memory, share.link)
+        # The link is far from memory: what it asks for is taken where it is.
+        m.submodules.asked = asked = Queue(shape=request_layout(config), depth=2, registered=0)
+        wiring.connect(m, asked.head, share.link.request)
+        wiring.connect(m, share.link.response, link.memory.response)
+        m.d.comb += [
+            asked.push.eq(link.memory.request.valid),
+            asked.entry.eq(link.memory.request.payload),
+            link.memory.request.ready.eq(~asked.full),
+        ]
 
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
