@@ -26,6 +26,13 @@ def system(board: Board, config: Config, *, divisor: int | None = None, init_cyc
     return BoardSystem(board, config, divisor=divisor, init_cycles=init_cycles, pads=pads)
 
 
+def through_queue(m: Module, name: str, shape, source, sink):
+    """Connect two streams by a queue of two, so that neither's decision has to reach the other within a cycle."""
+    m.submodules[name] = queue = Queue(shape=shape, depth=2, registered=0)
+    wiring.connect(m, queue.head, sink)
+    m.d.comb += [queue.push.eq(source.valid), queue.entry.eq(source.payload), source.ready.eq(~queue.full)]
+
+
 class BoardSystem(wiring.Component):
     """A machine behind two UART wires, with its memory. One clock for all.
 
@@ -67,14 +74,8 @@ class BoardSystem(wiring.Component):
         wiring.connect(m, link.registers, machine.registers)
         wiring.connect(m, machine.memory, share.machine)
         # The link is far from memory: what it asks for is taken where it is.
-        m.submodules.asked = asked = Queue(shape=request_layout(config), depth=2, registered=0)
-        wiring.connect(m, asked.head, share.link.request)
+        through_queue(m, "asked", request_layout(config), link.memory.request, share.link.request)
         wiring.connect(m, share.link.response, link.memory.response)
-        m.d.comb += [
-            asked.push.eq(link.memory.request.valid),
-            asked.entry.eq(link.memory.request.payload),
-            link.memory.request.ready.eq(~asked.full),
-        ]
 
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
@@ -91,13 +92,7 @@ class BoardSystem(wiring.Component):
                 response.payload.eq(bridge.accelerator.response.payload),
             ]
             # Nor do decisions of the two sides of the memory system's port fit into one cycle.
-            m.submodules.blocks = blocks = Queue(shape=dram_request_layout(self.dram), depth=2, registered=0)
-            wiring.connect(m, blocks.head, memory.port.request)
-            m.d.comb += [
-                blocks.push.eq(bridge.dram.request.valid),
-                blocks.entry.eq(bridge.dram.request.payload),
-                bridge.dram.request.ready.eq(~blocks.full),
-            ]
+            through_queue(m, "blocks", dram_request_layout(self.dram), bridge.dram.request, memory.port.request)
             wiring.connect(m, memory.port.responses[0], bridge.dram.responses[0])
             wiring.connect(m, memory.chips[0], wiring.flipped(self.chip))
             m.d.comb += [

@@ -15,27 +15,13 @@ from pathlib import Path
 from gen import simulate, verilog
 from gen.config import Config
 from sw.cli.console import progress
+from sw.frontends.scalesim import Row, output_stationary, overlapped, weight_stationary
 from sw.runtime.gemm import gemms, random_operands
 from sw.runtime.report import Report
 
 GEMMS = {"small": [(64, 64, 64), (128, 128, 128), (256, 256, 256)],
          "base": [(64, 64, 64), (128, 128, 128), (256, 256, 256), (512, 512, 512), (1, 1024, 1024), (512, 512, 16)]}
 PAPER = [(256, 128, 128), (256, 64, 128), (256, 128, 64), (256, 64, 64), (256, 192, 192)]
-
-
-def weight_stationary(m: int, n: int, k: int, side: int) -> int:
-    """SCALE-Sim's cycles on a side x side weight-stationary array."""
-    return -(-k // side) * -(-n // side) * (3 * side + m - 2)
-
-
-def output_stationary(m: int, n: int, k: int, side: int) -> int:
-    """SCALE-Sim's cycles on a side x side output-stationary array."""
-    return -(-m // side) * -(-n // side) * (2 * side + k - 2)
-
-
-def overlapped(m: int, n: int, k: int, side: int) -> int:
-    """Weight-stationary with the next tile loaded behind the current one."""
-    return -(-k // side) * -(-n // side) * max(m, side) + 3 * side - 2
 
 
 def fresh_build(config: Config) -> tuple[float, float]:
@@ -67,12 +53,12 @@ def run(config: Config, sizes: list[tuple[int, int, int]]) -> tuple[list[Report]
 
 def line(config: Config, report: Report) -> str:
     """A GEMM beside the yardsticks."""
-    m, n, k, side = report.m, report.n, report.k, 2 * config.array.side
+    row, side = Row("", report.m, report.n, report.k), 2 * config.array.side
     moved = (report.traffic["dram_read_bytes"] + report.traffic["dram_write_bytes"]) / config.memory.bytes_per_cycle
     fine = "yes" if report.exact and not report.mismatches else "NO"
-    return (f"{f'{m} x {n} x {k}':18} {f'{side}x{side}':8} {fine:5} {report.cycles:9,} {report.array_cycles:9,} "
-            f"{report.macs / (config.pes * report.array_cycles):6.1%} {moved:9,.0f} {weight_stationary(m, n, k, side):9,} "
-            f"{output_stationary(m, n, k, side):9,} {overlapped(m, n, k, side):9,} "
+    return (f"{f'{row.m} x {row.n} x {row.k}':18} {f'{side}x{side}':8} {fine:5} {report.cycles:9,} {report.array_cycles:9,} "
+            f"{report.macs / (config.pes * report.array_cycles):6.1%} {moved:9,.0f} {weight_stationary(row, side):9,} "
+            f"{output_stationary(row, side):9,} {overlapped(row, side):9,} "
             + " ".join(f"{count:5}" for count in report.waves.values()))
 
 

@@ -10,8 +10,9 @@ from gen.config import ORGANISATIONS, Config
 from gen.files import ROOT
 from gen.isa import Mode
 from gen.tables import PAGES as FOLDERS
-from sw import bench, demo
+from sw import demo
 from sw.cli.main import main
+from sw.frontends.scalesim import Row, output_stationary, overlapped, weight_stationary
 from sw.runtime.gemm import gemm, random_operands
 
 PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
@@ -69,7 +70,7 @@ def test_results():
         report = gemm(config, *random_operands(m, n, k, 0), engine="model")
         assert report.exact
         moved = (report.traffic["dram_read_bytes"] + report.traffic["dram_write_bytes"]) // config.memory.bytes_per_cycle
-        yardsticks = [f"{bound(m, n, k, 16):,}" for bound in (bench.weight_stationary, bench.output_stationary, bench.overlapped)]
+        yardsticks = [f"{bound(Row('', m, n, k), 16):,}" for bound in (weight_stationary, output_stationary, overlapped)]
         assert cells == [waves(report), f"{report.cycles:,}", f"{report.array_cycles:,}",
                          f"{report.macs / (config.pes * report.array_cycles):.1%}", f"{moved:,}", *yardsticks], shape
 

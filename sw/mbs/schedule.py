@@ -15,7 +15,7 @@ whatever lies around it, so the least traffic of a beginning is known once.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import groupby, pairwise
 
@@ -39,7 +39,7 @@ class Variant(enum.StrEnum):
         return self is not Variant.BASELINE
 
 
-def sub_batch(sequence: Sequence, units: range, batch: int, buffer: int, inter_branch: bool) -> int:
+def sub_batch(sequence: Sequence, units: Iterable[int], batch: int, buffer: int, inter_branch: bool) -> int:
     """Samples of which every unit's features fit the buffer, at most `batch`; 0 where one sample does not."""
     need = sequence.live_bytes if inter_branch else sequence.plain_bytes
     return min(batch, *(buffer // need(number) for number in units))
@@ -60,7 +60,7 @@ def groups_of(sequence: Sequence, variant: Variant, batch: int, buffer: int, *, 
         def possible(number: int) -> bool:
             return sub_batch(sequence, range(number, number + 1), batch, buffer, False) > 0
 
-        least = sub_batch(sequence, [number for number in units if possible(number)], batch, buffer, False)     # type: ignore[arg-type]
+        least = sub_batch(sequence, [number for number in units if possible(number)], batch, buffer, False)
         return _runs(units, possible, lambda run, fitting: Group(run, least if fitting else 0))
 
     def group(start: int, stop: int) -> Group:

@@ -116,9 +116,8 @@ class Sequence:
         unit = self.units[number]
         others = (name for name, at in self.place.items()
                   if at < number and name not in unit.inputs and max(self.readers[name], default=-1) > number)
-        waiting = (name for name in others if self.place[name] >= 0 or self.readers[name])
         kept = sum(self.elements(name) - self.read_elements(unit, name) for name in unit.inputs if max(self.readers[name]) > number)
-        return self.plain_bytes(number) + FEATURE_BYTES * (sum(map(self.elements, waiting)) + kept)
+        return self.plain_bytes(number) + FEATURE_BYTES * (sum(map(self.elements, others)) + kept)
 
     def read_elements(self, unit: Unit, name: str) -> int:
         """Elements that a unit reads of a tensor: with gated channels not all."""

@@ -73,15 +73,12 @@ class Builder:
         result = self._add(Linear, name, (source,), (channels, 1, 1), features=features or depth * height * width)
         return self._add(Relu, f"{name}.relu", (result,), (channels, 1, 1)) if relu else result
 
-    def pool(self, source: str, kind: str, kernel: int | None = None, stride: int = 1, padding: int = 0, *, to: int | None = None) -> str:
-        """Max or average pooling; without a kernel over the whole image, with `to` into as many rows and columns."""
+    def pool(self, source: str, kind: str, kernel: int | None = None, stride: int = 1, padding: int = 0) -> str:
+        """Max or average pooling; without a kernel over the whole image."""
         channels, height, width = source_shape = self.shapes[source]
         if kernel is None:
-            if to is not None and (height % to or width % to):
-                raise NetworkError(f"{self.name}: {height} x {width} pixels are not pooled into {to} x {to}")
-            rows, columns = height // (to or 1), width // (to or 1)
-            return self._add(Pool, "pool", (source,), (channels, to or 1, to or 1), source=source_shape, kind=kind, kernel=(rows, columns),
-                             stride=(rows, columns))
+            return self._add(Pool, "pool", (source,), (channels, 1, 1), source=source_shape, kind=kind, kernel=(height, width),
+                             stride=(height, width))
         shape = channels, (height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1
         return self._add(Pool, "pool", (source,), shape, source=source_shape, kind=kind, kernel=(kernel, kernel), stride=(stride, stride),
                          padding=(padding,) * 4)
@@ -91,10 +88,6 @@ class Builder:
         shapes = [self.shapes[source] for source in sources]
         result = self._add(Add, "add", sources, (max(shape[0] for shape in shapes), *shapes[0][1:]))
         return self._add(Relu, "add.relu", (result,), self.shapes[result]) if relu else result
-
-    def relu(self, source: str) -> str:
-        """An activation of its own."""
-        return self._add(Relu, "relu", (source,), self.shapes[source])
 
     def concat(self, *sources: str) -> str:
         """Several results as one."""

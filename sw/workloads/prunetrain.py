@@ -6,7 +6,6 @@ is from. Shapes of the pruned ResNet-50s are those of channel gating: a layer re
 """
 
 import csv
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from sw.workloads.plain import vgg_cifar
 from sw.workloads.resnet import resnet
 
 DATA = Path(__file__).with_name("prunetrain.csv")
-BATCHES = {"resnet50": 256, "vgg11": 128, "vgg8": 128}      # samples of an iteration in the authors' counts
 
 
 class Pruned(NamedTuple):
@@ -58,11 +56,6 @@ def pruned_network(name: str, ratio: str, epoch: str) -> Network:
     return Network(f"{name}@prunetrain:{ratio}:{epoch}", network.input_shape, network.layers)
 
 
-def inference_macs(network: Network) -> int:
-    """Multiply-adds of one sample, forward."""
-    return network.macs
-
-
 def training_macs(network: Network, samples: int = 1) -> int:
     """Multiply-adds of a training step by the authors' count: forward, weight gradient, and a data gradient on the padded input.
 
@@ -83,8 +76,3 @@ def _training(layer: Conv | Linear) -> int:
 def norm_accesses(network: Network, samples: int = 1) -> int:
     """Elements that batch normalisation moves in a training step by the authors' count: eight for each output element of a convolution."""
     return 8 * samples * sum(layer.shape[0] * layer.shape[1] * layer.shape[2] for layer in network.layers if isinstance(layer, Conv))
-
-
-def keys(name: str) -> Iterator[tuple[str, str]]:
-    """The (ratio, epoch) that a network has."""
-    return ((ratio, epoch) for network, ratio, epoch in series() if network == name)
