@@ -1,7 +1,9 @@
-"""The compiler: matrix products to FlexWave programs. `plan` decides what stays where, `emit` which instructions bring it about."""
+"""The compiler: matrix products and convolutions to FlexWave programs. `plan` decides what stays where, `emit` how it comes about."""
 
-from sw.compiler.lower import compile_gemm
+from sw.compiler.errors import CompileError
+from sw.compiler.lower import compile_conv, compile_gemm
 from sw.compiler.program import Program, ProgramError, Region
-from sw.compiler.tiling import CompileError, Gemm
+from sw.compiler.tiling import Gemm
+from sw.compiler.window import Window
 
-__all__ = ["CompileError", "Gemm", "Program", "ProgramError", "Region", "compile_gemm"]
+__all__ = ["CompileError", "Gemm", "Program", "ProgramError", "Region", "Window", "compile_conv", "compile_gemm"]

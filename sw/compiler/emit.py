@@ -7,12 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from gen.isa import INSTRUCTION_BYTES, Instruction, Output
+from gen.isa import INSTRUCTION_BYTES, Instruction, Mode, Output
 from sw.compiler.layout import PARAMETER_WORDS, ceil_div
 from sw.compiler.plan import Plan, Role, Sizes
 from sw.compiler.steps import Slots, Step, steps_of
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token, mask
+
+
+ADDRESSES = 1 << 16         # in a slice: addresses are modulo this
+MOST_CHANNEL_WAVES = 255    # of SetConv, where a kernel has one position
 
 
 class Emitter:
@@ -100,7 +104,7 @@ class Emitter:
         return next((index for index, arrival in enumerate(arrivals) if arrival >= delay), 0)
 
     def _load_a(self, step: Step) -> list[dict]:
-        """Rows of a chunk of A, block by block; the remainder lies at the end of memory but first in the chunk."""
+        """Rows of a chunk of A that a tile reads, block by block; the remainder lies at the end of memory but first in the chunk."""
         depth, side, key = self.depth, self.config.array.side, step.a_key
         wait = None if key in self.a.at else self.a.take(key)
         start = self.a_waves.get(key, step.chunk)
@@ -109,14 +113,15 @@ class Emitter:
         self.a_waves[key] = step.stop
         index, address = self.a.at[key]
         cuts = [start, 1, step.stop] if depth.remainder and start == 0 and step.stop > 1 else [start, step.stop]
+        row, rows = self.share.band(step.tile.row, step.tile.rows)
         transfers = []
         for first, stop in pairwise(cuts):
-            position, word = depth.position(first), depth.block(first) * self.share.padded_rows() + step.tile.row
+            position, word = depth.position(first), depth.block(first) * self.share.padded_pixels() + row
             transfers.append({
                 "wait": wait, "memory": self.addresses["moving"] + word * side, "slice": index,
                 "address": address + (position - depth.position(step.chunk)) * self.pitch,
-                "chunks": depth.position(stop) - position, "beats": self._beats(step.tile.rows),
-                "memory_stride": self.share.padded_rows() * side, "buffer_stride": self.pitch,
+                "chunks": depth.position(stop) - position, "beats": self._beats(rows),
+                "memory_stride": self.share.padded_pixels() * side, "buffer_stride": self.pitch,
             })
             wait = None
         return transfers
@@ -158,7 +163,8 @@ class Emitter:
 
     def _stationary_word(self, tile: Tile, wave: int) -> int:
         """First word of a wave's stationary tile in its region."""
-        return (tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)) * self.config.array.side
+        blocks = tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)
+        return blocks * self.gemm.taps * self.config.array.side
 
     # Steps
 
@@ -172,25 +178,43 @@ class Emitter:
         index, step, gemm, depth = self.done, self.steps[self.done], self.gemm, self.depth
         self.ahead -= self.loads.popleft()
         self.done += 1
-        arrived, tile, waves = self.arrivals.pop(index, set()), step.tile, step.stop - step.first
-        mode = self.share.mode(step.first, tile.width)
+        arrived, tile = self.arrivals.pop(index, set()), step.tile
+        mode, waves = self.share.mode(step.first, tile.width), self.gemm.taps * (step.stop - step.first)
         full_a, full_b, full_p = (token if token in arrived else None for token in (Token.A_FULL, Token.B_FULL, Token.P_FULL))
         (a_slice, a_address), (b_slice, b_address) = self.a.at[step.a_key], self.b.at[step.b_key]
         a_address += (depth.position(step.first) - depth.position(step.chunk)) * self.pitch
+        moving = self._load_h(step, mode, a_slice, a_address, full_a, self.a.leave(step.a_key, index))
         b_address += self._stationary_word(tile, step.first) - self._aligned(self._stationary_word(tile, step.chunk))
         free_o = self.halves.take((tile,)) if step.first == 0 else None
         go = Token.GO if index == 0 < self.go_step else None
         instructions = [
             self._emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address, mode=mode, waves=waves,
                        zero_point=gemm.b_zero_point, signed=gemm.b_dtype == "int8"),
-            self._emit("LdLBUF_H", [full_a], [self.a.leave(step.a_key, index)], slice=a_slice, address=a_address, mode=mode,
-                       rate=mode.parts.bit_length() - 1, rows=tile.rows, waves=waves, pitch=self.pitch,
-                       wave_stride=depth.depth(step.first) * self.pitch if waves > 1 else 0,
-                       zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8"),
+            moving[0],
             self._emit("ExecGEMM", [free_o, go], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
                        half=self.halves.at[(tile,)], accumulate=step.first > 0),
+            *moving[1:],        # behind ExecGEMM: LOAD_H's queue may fill up with them, and drains only while the array runs
         ]
+        if self.gemm.walk and index == 0:
+            instructions.insert(0, self._emit("SetConv", **self.gemm.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)))
         return instructions + self._store(index, step, full_p) if step.last else instructions
+
+    def _load_h(self, step: Step, mode: Mode, index: int, address: int, full: Token | None, free: Token | None) -> list[Instruction]:
+        """The moving tiles of a step, from the chunk's words at `address` on. Only within one LdLBUF_H can positions of a kernel follow
+        each other before the next channels do, so a convolution takes one for each wave along k.
+        """
+        gemm, tile, depth = self.gemm, step.tile, self.depth.depth(step.first) * self.pitch
+        walk, waves, count = {}, step.stop - step.first, 1
+        if gemm.walk:
+            x, y, pixel = gemm.walk.place(tile.row)
+            address += pixel - self.share.band(tile.row, tile.rows)[0]
+            walk = {"im2col": 1, "start_x": x, "start_y": y}
+            if gemm.taps > 1:
+                waves, count = gemm.taps, waves
+        return [self._emit("LdLBUF_H", [full if number == 0 else None], [free if number == count - 1 else None], slice=index,
+                           address=(address + number * depth) % ADDRESSES, mode=mode, rate=self.share.rate(mode, tile.row, tile.rows),
+                           rows=tile.rows, waves=waves, pitch=self.pitch, wave_stride=depth if waves > 1 and count == 1 else 0,
+                           zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8", **walk) for number in range(count)]
 
     def _store(self, index: int, step: Step, full_p: Token | None) -> list[Instruction]:
         gemm, tile, side, instructions = self.gemm, step.tile, self.config.array.side, []

@@ -61,32 +61,34 @@ def pack_stationary(config: Config, b: np.ndarray, zero_point: int = 0) -> np.nd
     """A K x N matrix as its tiles in the order of use: n tile by n tile, the remainder of k (its tail) first, then k ascending.
 
     A tile's row i holds one word for each distinct core tile. Rows and columns beyond the matrix hold the zero point. Ends at a whole beat.
+    A convolution's kernel, taps x K x N, has its tiles of one and the same k behind each other, position after position.
     """
-    side, (k, n), reach = config.array.side, b.shape, config.tile // config.array.side
+    b = b if b.ndim == 3 else b[None]
+    side, (taps, k, n), reach = config.array.side, b.shape, config.tile // config.array.side
     k_blocks, n_blocks = blocks_of(config, k), blocks_of(config, n)
-    grid = np.full((k_blocks * side, n_blocks * side), zero_point, np.int16).astype(np.uint8)
-    grid[:k, :n] = b.astype(np.uint8)
-    grid = grid.reshape(k_blocks, side, n_blocks, side)
+    grid = np.full((taps, k_blocks * side, n_blocks * side), zero_point, np.int16).astype(np.uint8)
+    grid[:, :k, :n] = b.astype(np.uint8)
+    grid = grid.reshape(taps, k_blocks, side, n_blocks, side)
     full = k // config.tile * reach
 
     def tiles(columns: np.ndarray, width: int) -> np.ndarray:
         """All n tiles of `width` blocks: [n tile][bytes]."""
-        parts = []
-        for part, depth in ((columns[full:], k_blocks - full), (columns[:full], reach)):
+        parts, count = [], columns.shape[3] // width
+        for part, depth in ((columns[:, full:], k_blocks - full), (columns[:, :full], reach)):
             if part.size:
-                waves = part.reshape(-1, depth, side, part.shape[2] // width, width, side)      # wave, k block, i, n tile, n block, column
-                parts.append(waves.transpose(3, 0, 2, 1, 4, 5).reshape(part.shape[2] // width, -1))
+                waves = part.reshape(taps, -1, depth, side, count, width, side)     # tap, wave, k block, i, n tile, n block, column
+                parts.append(waves.transpose(4, 1, 0, 3, 2, 5, 6).reshape(count, -1))
         return np.concatenate(parts, axis=1).reshape(-1)
 
     whole = n_blocks // reach * reach
-    pieces = [tiles(columns, width) for columns, width in ((grid[:, :, :whole], reach), (grid[:, :, whole:], 1)) if columns.size]
+    pieces = [tiles(columns, width) for columns, width in ((grid[..., :whole, :], reach), (grid[..., whole:, :], 1)) if columns.size]
     image = np.concatenate(pieces)
     return np.pad(image, (0, padded_bytes(config, image.size) - image.size))
 
 
-def stationary_bytes(config: Config, k: int, n: int) -> int:
+def stationary_bytes(config: Config, k: int, n: int, taps: int = 1) -> int:
     """Bytes that `pack_stationary` returns."""
-    return padded_bytes(config, blocks_of(config, k) * blocks_of(config, n) * config.array.side**2)
+    return padded_bytes(config, taps * blocks_of(config, k) * blocks_of(config, n) * config.array.side**2)
 
 
 def pack_parameters(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:

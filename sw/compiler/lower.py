@@ -1,4 +1,4 @@
-"""From a matrix product to a program: check, split over groups, plan, place in memory, emit."""
+"""From a matrix product or a convolution to a program: check, split over groups, plan, place in memory, emit."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,9 +6,11 @@ from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
 from sw.compiler.emit import Emitter
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
+from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.plan import Plan, make_plan
 from sw.compiler.program import Program, Region
-from sw.compiler.tiling import CompileError, Gemm, Share, refuse_outside, shares
+from sw.compiler.tiling import Gemm, Share, shares
+from sw.compiler.window import Window
 
 ADDRESS_SPACE = 1 << 32
 
@@ -27,8 +29,28 @@ def compile_gemm(
 
     Raises CompileError, one line, for what the machine or the 32-bit address space cannot hold.
     """
-    gemm = Gemm(m=m, n=n, k=k, a_dtype=a_dtype, b_dtype=b_dtype, a_zero_point=a_zero_point, b_zero_point=b_zero_point, output=output,
-                parameters=parameters, relu=relu, output_zero_point=output_zero_point)
+    return compile_product(config, Gemm(
+        m=m, n=n, k=k, a_dtype=a_dtype, b_dtype=b_dtype, a_zero_point=a_zero_point, b_zero_point=b_zero_point, output=output,
+        parameters=parameters, relu=relu, output_zero_point=output_zero_point), base, addresses)
+
+
+def compile_conv(
+    config: Config, window: Window, channels: int, outputs: int, *, x_dtype: str = "int8", w_dtype: str = "int8", x_zero_point: int = 0,
+    w_zero_point: int = 0, output: str = "int32", parameters: bool = False, relu: bool = False, output_zero_point: int = 0,
+    base: int = 0, addresses: Mapping[str, int] | None = None,
+) -> Program:
+    """Compile a convolution of images (images, height, width, channels) with a kernel (height, width, channels, outputs).
+
+    Patches are never written out: LOAD_H walks the pixels where they lie. The program's operands are `a`, the images, and `b`, the kernel;
+    images and result lie in memory as a matrix of one row a pixel does. All else is as for `compile_gemm`.
+    """
+    return compile_product(config, Gemm(
+        m=window.rows, n=outputs, k=channels, a_dtype=x_dtype, b_dtype=w_dtype, a_zero_point=x_zero_point, b_zero_point=w_zero_point,
+        output=output, parameters=parameters, relu=relu, output_zero_point=output_zero_point, window=window), base, addresses)
+
+
+def compile_product(config: Config, gemm: Gemm, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
+    """Compile what `gemm` describes; see `compile_gemm` and `compile_conv`."""
     addresses = addresses or {}
     regions = place(config, gemm, base, addresses)
     by_rows, plans = partition(config, gemm)
@@ -49,8 +71,8 @@ def place(config: Config, gemm: Gemm, base: int, addresses: Mapping[str, int]) -
     """Regions of the operands and the result, each at a whole beat."""
     side, rows = config.array.side, padded_rows(config, gemm.m)
     sizes = {
-        "moving": blocks_of(config, gemm.k) * rows * side,
-        "stationary": stationary_bytes(config, gemm.k, gemm.n),
+        "moving": blocks_of(config, gemm.k) * padded_rows(config, gemm.pixels) * side,
+        "stationary": stationary_bytes(config, gemm.k, gemm.n, gemm.taps),
         "parameters": padded_bytes(config, blocks_of(config, gemm.n) * PARAMETER_WORDS * side) if gemm.parameters else 0,
         "result": blocks_of(config, gemm.n) * rows * gemm.output_bytes * side,
     }
@@ -88,12 +110,13 @@ def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]
     """The split over the groups with the fewest estimated cycles, then the least traffic."""
     best, choice = None, (1, [])
     for bit in range(config.array.groups.bit_length()):
-        parts, known = shares(config, gemm, 1 << bit), {}
+        parts, known, plans = shares(config, gemm, 1 << bit), {}, []
         for share in parts:
-            shape = (share.rows, share.n_tiles, share.width(share.tile_stop - 1))
+            # Of a convolution, shares of equal size still read different numbers of pixels.
+            shape = (share.row if gemm.walk else 0, share.rows, share.n_tiles, share.width(share.tile_stop - 1))
             if shape not in known:
                 known[shape] = make_plan(share, len(parts))
-        plans = [(share, known[share.rows, share.n_tiles, share.width(share.tile_stop - 1)]) for share in parts]
+            plans.append((share, known[shape]))
         cost = max(plan.cycles for _, plan in plans), sum(plan.memory for _, plan in plans)
         if best is None or cost <= best:
             best, choice = cost, (1 << bit, plans)

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from gen.isa import INSTRUCTION_BYTES
 from gen.timing import drain
 from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
-from sw.compiler.tiling import CompileError, Share, Tile
+from sw.compiler.errors import CompileError
+from sw.compiler.tiling import Share, Tile
 
 HEIGHTS = 3             # tile heights to compare
 MOST_SLOTS = 64         # keeps token counters far from their limit of 255
@@ -81,12 +82,12 @@ class Sizes:
 
     def __init__(self, share: Share, rows: int, chunk: int):
         config, beat = share.config, share.config.beat_words
-        self.span = round_up(min(rows, share.rows), beat)
-        self.pitch = self.span + (2 - self.span) % 4
+        span = round_up(share.bands(rows)[0], beat)
+        self.pitch = span + (2 - span) % 4
         blocks = min(chunk * share.depth.reach, share.depth.blocks)
-        self.a = (blocks - 1) * self.pitch + self.span
-        self.b = blocks * share.widest * config.array.side + _slack(config.array.side, beat)
-        self.c = share.widest * self.span * share.gemm.output_bytes
+        self.a = (blocks - 1) * self.pitch + span
+        self.b = blocks * share.gemm.taps * share.widest * config.array.side + _slack(config.array.side, beat)
+        self.c = share.widest * round_up(min(rows, share.rows), beat) * share.gemm.output_bytes
         self.p = share.widest * PARAMETER_WORDS + _slack(PARAMETER_WORDS, beat)
 
 
@@ -195,12 +196,13 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
     else:
         a_sweeps, b_sweeps = 1 if plan.keep_a else share.n_tiles, blocks if plan.keep_b else m_tiles
         a_live, b_live = plan.block * chunks if plan.keep_a else 1, chunks if plan.keep_b else 1
-    a_words, b_words = depth.blocks * share.rows, depth.blocks * config.array.side * share.column_blocks
+    a_words, b_words = depth.blocks * share.bands(plan.rows)[1], depth.blocks * share.gemm.taps * config.array.side * share.column_blocks
     a_loads, b_loads = a_sweeps * m_tiles * chunks, b_sweeps * share.n_tiles * chunks
     c_beats = share.column_blocks * share.rows * share.gemm.output_bytes // beat
     split = depth.waves > 1 and depth.depth(0) != depth.depth(1)
     steps = tiles * (chunks + (split and plan.chunk > 1))
-    instructions = 3 * steps + a_loads + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
+    moving = tiles * depth.waves if share.gemm.taps > 1 else steps
+    instructions = 2 * steps + moving + a_loads + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
     data = a_words * a_sweeps // beat + b_words * b_sweeps // beat + c_beats + a_loads + b_loads
     memory = data + instructions * INSTRUCTION_BYTES // config.memory.bytes_per_cycle
 

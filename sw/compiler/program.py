@@ -11,7 +11,8 @@ import numpy as np
 from gen.config import Config, ConfigError
 from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
 from sw.compiler.layout import pack_moving, pack_parameters, pack_stationary, unpack_result
-from sw.compiler.tiling import OPERANDS, CompileError, Gemm
+from sw.compiler.errors import CompileError
+from sw.compiler.tiling import OPERANDS, Gemm
 
 MAGIC = "FLEXWAVE PROGRAM 1"
 
@@ -29,7 +30,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """A program for one machine and one product.
+    """A program for one machine and one product or convolution.
 
     `regions` has "moving" (A), "stationary" (B), "result", "program" and, where used, "parameters"; `memory` is the size of the whole image
     in bytes. `plan` holds the compiler's decisions and estimates for reports.
@@ -49,10 +50,15 @@ class Program:
     def pack(self, **operands: np.ndarray) -> dict[str, np.ndarray]:
         """Operands as the bytes of their regions: `a` (m x k), `b` (k x n), `bias` (n, int32) with `multiplier` (n, float32).
 
+        Of a convolution `a` is (images, height, width, k) and `b` (kernel height, kernel width, k, n).
+
         Raises ProgramError for an operand that is unknown, missing its partner, of the wrong shape or out of range.
         """
         gemm, packed = self.gemm, {}
-        shapes = {"a": (gemm.m, gemm.k), "b": (gemm.k, gemm.n)} | ({"bias": (gemm.n,), "multiplier": (gemm.n,)} if gemm.parameters else {})
+        window = gemm.window
+        shapes = {"a": (gemm.m, gemm.k), "b": (gemm.k, gemm.n)} if window is None else {
+            "a": (window.images, window.height, window.width, gemm.k), "b": (*window.kernel, gemm.k, gemm.n)}
+        shapes |= ({"bias": (gemm.n,), "multiplier": (gemm.n,)} if gemm.parameters else {})
         for name, value in operands.items():
             if name not in shapes:
                 raise ProgramError(f"operand {name} is none of {', '.join(shapes)}")
@@ -64,9 +70,9 @@ class Program:
         if ("bias" in operands) != ("multiplier" in operands):
             raise ProgramError("operands bias and multiplier belong together")
         if "a" in operands:
-            packed["moving"] = pack_moving(self.config, operands["a"])
+            packed["moving"] = pack_moving(self.config, np.reshape(operands["a"], (-1, gemm.k)))
         if "b" in operands:
-            packed["stationary"] = pack_stationary(self.config, operands["b"], gemm.b_zero_point)
+            packed["stationary"] = pack_stationary(self.config, np.reshape(operands["b"], (gemm.taps, gemm.k, gemm.n)), gemm.b_zero_point)
         if "bias" in operands:
             packed["parameters"] = pack_parameters(self.config, operands["bias"], operands["multiplier"])
         return packed
@@ -84,11 +90,13 @@ class Program:
         return image
 
     def result(self, image: np.ndarray) -> np.ndarray:
-        """The m x n result out of a memory image."""
+        """The m x n result out of a memory image; of a convolution (images, height, width, n)."""
         if np.size(image) < self.memory:
             raise ProgramError(f"a memory image has at least {self.memory} bytes, not {np.size(image)}")
         address, size = self.regions["result"]
-        return unpack_result(self.config, np.asarray(image)[address:address + size], self.gemm.m, self.gemm.n, self.gemm.output)
+        gemm, window = self.gemm, self.gemm.window
+        values = unpack_result(self.config, np.asarray(image)[address:address + size], gemm.m, gemm.n, gemm.output)
+        return values if window is None else values.reshape(window.images, window.out_height, window.out_width, gemm.n)
 
     def to_bytes(self) -> bytes:
         """The file: a line with name and version, a line with the checksum of all that follows, a line of JSON, the instructions."""

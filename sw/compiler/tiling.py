@@ -7,23 +7,13 @@ from functools import cached_property
 from gen.config import Config, Unit
 from gen.isa import Mode
 from gen.timing import interval
+from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, mode_of, padded_rows, round_up
+from sw.compiler.window import Window
 
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
 OUTPUTS = ("int32", "int8", "uint8")
 LARGEST = (1 << 31) - 1
-
-
-class CompileError(ValueError):
-    """A product that cannot be compiled for a machine; the text is one line naming field, value and range."""
-
-
-def refuse_outside(name: str, value: int, low: int, high: int, unit: str = ""):
-    """Raise CompileError unless `value` is an integer in low..high."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise CompileError(f"{name} = {value!r} must be an integer in {low}..{high}{unit}")
-    if not low <= value <= high:
-        raise CompileError(f"{name} = {value} is outside {low}..{high}{unit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +21,8 @@ class Gemm:
     """What a program computes: (A - a_zero_point) x (B - b_zero_point), plus bias and scaling where asked for.
 
     A is m x k, B is k x n. Output int8 or uint8 always uses column parameters (bias and multiplier); relu clips at zero, or at the
-    output's zero point. Raises CompileError for a value out of range.
+    output's zero point. With a `window` it is a convolution: m output pixels, k channels at each of the kernel's positions, n outputs;
+    A are the input's pixels, pixels x k, and padding is zero behind the subtraction. Raises CompileError for a value out of range.
     """
 
     m: int
@@ -45,6 +36,7 @@ class Gemm:
     parameters: bool = False
     relu: bool = False
     output_zero_point: int = 0
+    window: Window | None = None
 
     def __post_init__(self):
         for name in ("m", "n", "k"):
@@ -59,6 +51,30 @@ class Gemm:
         refuse_outside("output_zero_point", self.output_zero_point, *OPERANDS.get(self.output, (0, 0)), f" ({self.output})")
         if self.output != "int32":
             object.__setattr__(self, "parameters", True)
+        if isinstance(self.window, dict):
+            object.__setattr__(self, "window", Window(**self.window))
+        if self.window and self.m != self.window.rows:
+            raise CompileError(f"m = {self.m} is outside {self.window.rows}..{self.window.rows} (the window's output pixels)")
+
+    @property
+    def walk(self) -> Window | None:
+        """The window, where loads have to walk over pixels; None where the rows of A are those of the product."""
+        return None if self.window is None or self.window.plain else self.window
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel; 1 for a plain product."""
+        return self.walk.taps if self.walk else 1
+
+    @property
+    def pixels(self) -> int:
+        """Rows of A."""
+        return self.walk.pixels if self.walk else self.m
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds, those with padding included."""
+        return self.m * self.n * self.k * self.taps
 
     @property
     def output_bytes(self) -> int:
@@ -67,12 +83,15 @@ class Gemm:
 
     def to_dict(self) -> dict:
         """Plain values by field name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {"window": self.window.to_dict() if self.window else None}
 
 
 @dataclass(frozen=True)
 class Depth:
-    """The waves along k in the order of use: the remainder (the tail of k) first, then ascending."""
+    """The waves along k in the order of use: the remainder (the tail of k) first, then ascending. A convolution runs each of them once at
+    every position of the kernel, one after the other.
+    """
 
     config: Config
     k: int
@@ -193,9 +212,20 @@ class Share:
         """Whether every column pair holds all rows of a tile of `width` blocks."""
         return self.config.array.unit is Unit.SINGLE or width > 1
 
+    @cached_property
+    def _rates(self) -> dict[Mode, int]:
+        return {mode: self.rate(mode, self.row, self.rows) for mode in self.modes}
+
+    def rate(self, mode: Mode, row: int, rows: int) -> int:
+        """log2 of the rows that LdLBUF_H loads a cycle for a tile."""
+        if not self.gemm.walk:
+            return mode.parts.bit_length() - 1
+        return self.gemm.walk.rate(row, rows, mode.parts, 2 if mode.tall and self.config.cores > 1 else 1)
+
     def wave_cycles(self, wave: int, rows: int, width: int) -> int:
-        """Cycles in which a wave of `rows` rows occupies the array."""
-        return interval(self.config, ceil_div(rows, self.mode(wave, width).parts))
+        """Cycles in which a wave of `rows` rows occupies the array, at all positions of the kernel; or the loader, if it takes longer."""
+        mode = self.mode(wave, width)
+        return self.gemm.taps * max(interval(self.config, ceil_div(rows, mode.parts)), ceil_div(rows, 1 << self._rates[mode]))
 
     def array_cycles(self, rows: int, width: int) -> int:
         """Cycles in which an output tile occupies the array."""
@@ -207,8 +237,33 @@ class Share:
         return rows * width * (self.config.array.side // self.config.buffers.store_lanes)
 
     def padded_rows(self) -> int:
-        """Rows of one block of A, and of the result, in memory."""
+        """Rows of one block of the result in memory."""
         return padded_rows(self.config, self.gemm.m)
+
+    def padded_pixels(self) -> int:
+        """Rows of one block of A in memory."""
+        return padded_rows(self.config, self.gemm.pixels)
+
+    def band(self, row: int, rows: int) -> tuple[int, int]:
+        """Rows of A that a tile reads: the first, at a whole beat, and their number."""
+        if not self.gemm.walk:
+            return row, rows
+        first, stop = self.gemm.walk.band(row, row + rows)
+        first -= first % self.config.beat_words
+        return first, stop - first
+
+    def bands(self, rows: int) -> tuple[int, int]:
+        """Rows of A that the largest of all tiles of `rows` rows reads, and those of all tiles together."""
+        if not self.gemm.walk:
+            return min(rows, self.rows), self.rows
+        if rows not in self._bands:
+            sizes = [self.band(row, min(rows, self.row_stop - row))[1] for row in range(self.row, self.row_stop, rows)]
+            self._bands[rows] = max(sizes), sum(sizes)
+        return self._bands[rows]
+
+    @cached_property
+    def _bands(self) -> dict[int, tuple[int, int]]:
+        return {}
 
 
 def shares(config: Config, gemm: Gemm, by_rows: int) -> list[Share]:

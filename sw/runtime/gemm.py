@@ -35,7 +35,7 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
           progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
     from sw.compiler.lower import compile_gemm
-    from sw.compiler.tiling import CompileError
+    from sw.compiler.errors import CompileError
     from sw.model import predict
     from sw.runtime import engines
     from sw.runtime import memory as memories
