@@ -62,8 +62,8 @@ def array_side(config) -> int:
 
 def compare(config, rows, name: str, tell) -> Iterable[Line]:
     """A line for each layer; layers of equal size are worked out once."""
-    from sw.compiler.lower import compile_gemm
     from sw.compiler.errors import CompileError
+    from sw.compiler.lower import compile_gemm
     from sw.frontends import scalesim
     from sw.model import predict
 

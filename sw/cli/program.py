@@ -53,8 +53,8 @@ def compile_(options) -> int:
     """Compile and save."""
     config, path = configuration(options), output_file("output", options.output)
     m, n, k = (integer(name, text, 1, LARGEST) for name, text in zip("MNK", options.sizes))
-    from sw.compiler.lower import compile_gemm
     from sw.compiler.errors import CompileError
+    from sw.compiler.lower import compile_gemm
     from sw.runtime.gemm import check_sizes
 
     check_sizes(config, m, n, k)

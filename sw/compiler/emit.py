@@ -14,7 +14,6 @@ from sw.compiler.steps import Slots, Step, steps_of
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token, mask
 
-
 ADDRESSES = 1 << 16         # in a slice: addresses are modulo this
 MOST_CHANNEL_WAVES = 255    # of SetConv, where a kernel has one position
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
 from sw.compiler.emit import Emitter
-from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.errors import CompileError, refuse_outside
+from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.plan import Plan, make_plan
 from sw.compiler.program import Program, Region
 from sw.compiler.tiling import Gemm, Share, shares

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 
 from gen.isa import INSTRUCTION_BYTES
 from gen.timing import drain
-from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
 from sw.compiler.errors import CompileError
+from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
 from sw.compiler.tiling import Share, Tile
 
 HEIGHTS = 3             # tile heights to compare

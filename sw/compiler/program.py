@@ -10,8 +10,8 @@ import numpy as np
 
 from gen.config import Config, ConfigError
 from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
-from sw.compiler.layout import pack_moving, pack_parameters, pack_stationary, unpack_result
 from sw.compiler.errors import CompileError
+from sw.compiler.layout import pack_moving, pack_parameters, pack_stationary, unpack_result
 from sw.compiler.tiling import OPERANDS, Gemm
 
 MAGIC = "FLEXWAVE PROGRAM 1"

@@ -34,8 +34,8 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
           b_zero_point: int = 0, memory: str | None = None, board: "Board | None" = None,
           progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
-    from sw.compiler.lower import compile_gemm
     from sw.compiler.errors import CompileError
+    from sw.compiler.lower import compile_gemm
     from sw.model import predict
     from sw.runtime import engines
     from sw.runtime import memory as memories

@@ -5,7 +5,6 @@ A program's counters and cycles come from the cycle model; products from numpy.
 
 import dataclasses
 import random
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen.config import ORGANISATIONS, Config, ConfigError
-from gen.isa import Mode, Unit
+from gen.isa import Mode
 from gen.presets import PRESETS
 from gen.timing import drain
 from sw.compiler import CompileError, Program, ProgramError, compile_gemm
 from sw.model.cycles import predict
 from sw.model.functional import run
+from tb.sw.program_checks import check_program
 
 LOWEST = {"int8": -128, "uint8": 0}
-READERS = {"DmaOut": "DMA_OUT", "LdLBUF_H": "LOAD_H", "LdLBUF_V": "LOAD_V", "LdScale": "STORE"}
-WRITERS = {"DmaIn": "DMA_IN", "StLBUF": "STORE"}
 
 
 def machine(preset: str, organisation: str) -> Config:
@@ -60,54 +58,9 @@ def check_result(program: Program, seed: int = 0):
     np.testing.assert_array_equal(program.result(image), expected(program, values))
 
 
-def check_order(program: Program):
-    """In program order every token is there when it is waited for, every wave loaded when it runs, and nothing is left over."""
-    tokens, loaded = defaultdict(int), defaultdict(int)
-    for index, instruction in enumerate(program.instructions):
-        group = instruction.group
-        for token in range(16):
-            if instruction.wait >> token & 1:
-                tokens[group, token] -= 1
-                assert tokens[group, token] >= 0, f"{index}: token {token} is not there"
-        for token in range(16):
-            tokens[group, token] += instruction.signal >> token & 1
-        if instruction.unit in (Unit.LOAD_H, Unit.LOAD_V):
-            loaded[group, instruction.unit] += instruction.waves
-        if instruction.name == "ExecGEMM":
-            for unit in (Unit.LOAD_H, Unit.LOAD_V):
-                loaded[group, unit] -= instruction.waves
-                assert loaded[group, unit] == 0, f"{index}: a step loads what it executes"
-    assert not any(tokens.values()) and program.instructions[-1].name == "End"
-
-
-def check_ports(program: Program):
-    """Each slice is written by one unit and read by one unit, so ports cannot collide; each DMA stays inside its slice and its region."""
-    users, words = defaultdict(set), program.config.buffers.slice_words
-    for instruction in program.instructions:
-        for kind, units in (("read", READERS), ("write", WRITERS)):
-            if instruction.name in units:
-                users[instruction.group, instruction.slice, kind].add(units[instruction.name])
-        if instruction.name == "LdLBUF_H":
-            mode, cores = Mode(instruction.mode), program.config.cores
-            assert 1 << instruction.rate == (mode.parts if cores > 1 else 1)    # full rate
-            blocks = 2 if mode.tall and cores > 1 else 1
-            together = [row + block * instruction.pitch for row in range(1 << instruction.rate) for block in range(blocks)]
-            assert len({address % program.config.banks for address in together}) == len(together), "two words of a bank in one cycle"
-        if instruction.name in ("DmaIn", "DmaOut"):
-            size = instruction.beats * program.config.memory.bytes_per_cycle
-            end = instruction.address + (instruction.chunks - 1) * instruction.buffer_stride + instruction.beats * program.config.beat_words
-            assert end <= words
-            last = instruction.memory + (instruction.chunks - 1) * instruction.memory_stride + size
-            regions = program.regions.values()
-            assert any(region.address <= instruction.memory and last <= region.address + region.bytes for region in regions)
-    assert all(len(units) == 1 for units in users.values())
-
-
 def check_all(program: Program, seed: int = 0):
-    check_order(program)
-    check_ports(program)
+    check_program(program)
     check_result(program, seed)
-    predict(program.config, program.instructions)       # runs to its end: no deadlock, no field out of range
 
 
 def sizes(limit: int) -> st.SearchStrategy[int]:

@@ -1,0 +1,74 @@
+"""Random convolutions on the RTL of every preset up to base in every organisation: every integer and every counter is exact."""
+
+import numpy as np
+import pytest
+
+from sw.compiler import CompileError, Program, Window, compile_conv
+from sw.golden.conv import conv2d
+from sw.golden.requantise import requantise
+from sw.runtime import engines
+from tb.system.machines import MACHINES, machine
+
+WINDOWS = 10
+
+
+def random_window(rng: np.random.Generator, side: int) -> Window:
+    """A window over images small enough for a short run; kernels up to 4 x 4, odd paddings and strides included."""
+    height, width, *padding = (int(value) for value in rng.integers((1, 1, 0, 0, 0, 0), (13, 2 * side + 9, 3, 3, 3, 3)))
+    room = (height + padding[0] + padding[2], width + padding[1] + padding[3])
+    kernel = tuple(int(rng.integers(1, min(4, size) + 1)) for size in room)
+    return Window(images=int(rng.integers(1, 3)), height=height, width=width, kernel=kernel, stride=int(rng.integers(1, 4)),
+                  padding=tuple(padding))
+
+
+def random_program(rng: np.random.Generator, config, window: Window) -> Program:
+    """int8 or uint8 operands, any zero points, int32 or requantised results."""
+    side = config.array.side
+    channels, outputs = (int(value) for value in rng.integers(1, (5 * side + 1, 5 * side + 1)))
+    types = {"int8": -128, "uint8": 0}
+    x_dtype, w_dtype = (str(kind) for kind in rng.choice(list(types), 2))
+    output = str(rng.choice(["int32", "int8", "uint8"]))
+    return compile_conv(config, window, channels, outputs, x_dtype=x_dtype, w_dtype=w_dtype,
+                        x_zero_point=types[x_dtype] + int(rng.integers(256)), w_zero_point=types[w_dtype] + int(rng.integers(256)),
+                        output=output, relu=bool(rng.integers(2)))
+
+
+@pytest.mark.parametrize(("preset", "organisation"), MACHINES)
+def test_random_convolutions(preset, organisation):
+    config = machine(preset, organisation)
+    seed = 1000 * MACHINES.index((preset, organisation)) + 19
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    windows = [Window(images=2, height=9, width=10, kernel=(3, 3), padding=(1, 1, 1, 1)),
+               Window(height=9, width=8, kernel=(1, 1), stride=2),
+               Window(height=11, width=12, kernel=(5, 5), stride=2, padding=(2, 2, 2, 2)),
+               *(random_window(rng, config.array.side) for _ in range(WINDOWS))]
+    programs, images, wanted = [], [], []
+    for window in windows:
+        try:
+            program = random_program(rng, config, window)
+        except CompileError as error:       # the slices of a tiny machine with four groups have 128 words
+            assert "slice_words" in str(error)
+            continue
+        product = program.gemm
+
+        def values(shape, dtype):
+            return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape, dtype)
+
+        x = values((window.images, window.height, window.width, product.k), product.a_dtype)
+        w = values((*window.kernel, product.k, product.n), product.b_dtype)
+        sums = conv2d(x, w, stride=window.stride, pad=window.padding, x_zero_point=product.a_zero_point, w_zero_point=product.b_zero_point)
+        scale = {}
+        if product.parameters:
+            scale = {"bias": rng.integers(-9999, 9999, product.n, np.int32),
+                     "multiplier": rng.uniform(1e-5, 1e-3, product.n).astype(np.float32)}
+            sums = requantise(sums, scale["bias"], scale["multiplier"], 0, np.dtype(product.output), product.relu)
+        elif product.relu:
+            sums = np.maximum(sums, 0)
+        programs.append(program)
+        images.append(program.image(a=x, b=w, **scale))
+        wanted.append(sums)
+    assert len(programs) >= WINDOWS
+    for run, program, result in zip(engines.run(config, programs, images), programs, wanted):
+        assert run.mismatches == (), program.gemm
+        np.testing.assert_array_equal(run.result, result)
