@@ -36,13 +36,16 @@ def add(commands):
     command.add_argument("-o", "--output", metavar="FILE.s", help="write here instead of standard output")
     command.set_defaults(run=disasm)
 
-    command = commands.add_parser("run", help="run a program file or raw code, whatever it holds", allow_abbrev=False)
-    command.add_argument("program", metavar="FILE", help="a program file (for its own machine) or raw code")
+    command = commands.add_parser("run", help="run a program file, raw code, or an ONNX model", allow_abbrev=False)
+    command.add_argument("program", metavar="FILE", help="a program file (for its own machine), raw code, or a model (.onnx)")
     command.add_argument("--engine", choices=("rtl", "model", "board"), default="rtl",
                          help="generated hardware, functional and cycle model, or a board")
+    command.add_argument("--input", metavar="FILE.npz", help="of a model: an array for each of its inputs")
+    command.add_argument("--output", metavar="FILE.npz", help="of a model: write its outputs here")
+    command.add_argument("--json", metavar="FILE", help="of a model: write its nodes with place and cycles as JSON (- for standard output)")
     add_board(command)
     add_configuration(command)
-    command.add_argument("--memory", metavar="FILE", help="bytes of main memory from address 0; zeros where there is none")
+    command.add_argument("--memory", metavar="FILE", help="of a program: bytes of main memory from address 0; zeros where there is none")
     command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; raw code lies behind it")
     command.add_argument("--limit", default="1000000", metavar="CYCLES", help="cycles after which to give up")
     command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")
@@ -127,7 +130,17 @@ def code_of(name: str) -> bytes:
 
 
 def run(options) -> int:
-    """Run a program; print the counters, or the cause and index with which the machine stopped."""
+    """Run a program; print the counters, or the cause and index with which the machine stopped. Models are `sw.cli.onnx_run`'s."""
+    if options.program.endswith(".onnx"):
+        from sw.cli import onnx_run
+
+        for field in ("memory", "out"):
+            if getattr(options, field) is not None:
+                raise UserError(f"{field} = {getattr(options, field)!r} is for programs; a model takes --input and --output")
+        return onnx_run.run(options)
+    for field in ("input", "output", "json"):
+        if getattr(options, field) is not None:
+            raise UserError(f"{field} = {getattr(options, field)!r} is for models (.onnx); a program takes --memory and --out")
     out, program = output_file("out", options.out), load(options.program)
     size, limit = integer("size", options.size, 1), integer("limit", options.limit, 1)
     data = read_bytes("memory", options.memory) if options.memory else b""

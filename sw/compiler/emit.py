@@ -195,7 +195,8 @@ class Emitter:
             *moving[1:],        # behind ExecGEMM: LOAD_H's queue may fill up with them, and drains only while the array runs
         ]
         if self.gemm.walk and index == 0:
-            instructions.insert(0, self._emit("SetConv", **self.gemm.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)))
+            geometry = self.gemm.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)
+            instructions.insert(0, Instruction("SetConv", group=self.group, **geometry))
         return instructions + self._store(index, step, full_p) if step.last else instructions
 
     def _load_h(self, step: Step, mode: Mode, index: int, address: int, full: Token | None, free: Token | None) -> list[Instruction]:

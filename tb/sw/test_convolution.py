@@ -38,6 +38,7 @@ def check(program: Program, seed: int):
     """The program keeps the rules and gives what the golden convolution gives."""
     check_program(program)
     product, window, given_ = program.gemm, program.gemm.window, operands(program, seed)
+    assert window is not None
     wanted = conv2d(given_["a"], given_["b"], stride=window.stride, pad=window.padding, x_zero_point=product.a_zero_point,
                     w_zero_point=product.b_zero_point)
     if product.output != "int32":
@@ -50,9 +51,11 @@ def check(program: Program, seed: int):
 @given(st.sampled_from(["tiny", "small"]), st.sampled_from(ORGANISATIONS), st.integers(0, 1 << 30))
 def test_any_window(preset, organisation, seed):
     rng = random.Random(seed)
-    height, width, padding = rng.randint(1, 9), rng.randint(1, 9), tuple(rng.randint(0, 3) for _ in range(4))
-    kernel = rng.randint(1, min(4, height + padding[0] + padding[2])), rng.randint(1, min(4, width + padding[1] + padding[3]))
-    window = Window(images=rng.randint(1, 3), height=height, width=width, stride=rng.randint(1, 4), padding=padding, kernel=kernel)
+    height, width = rng.randint(1, 9), rng.randint(1, 9)
+    top, left, bottom, right = (rng.randint(0, 3) for _ in range(4))
+    kernel = rng.randint(1, min(4, height + top + bottom)), rng.randint(1, min(4, width + left + right))
+    window = Window(images=rng.randint(1, 3), height=height, width=width, stride=rng.randint(1, 4), kernel=kernel,
+                    padding=(top, left, bottom, right))
     x_dtype, w_dtype = rng.choices(["int8", "uint8"], k=2)
     lowest = {"int8": -128, "uint8": 0}
     check(compile_conv(

@@ -14,11 +14,10 @@ WINDOWS = 10
 
 def random_window(rng: np.random.Generator, side: int) -> Window:
     """A window over images small enough for a short run; kernels up to 4 x 4, odd paddings and strides included."""
-    height, width, *padding = (int(value) for value in rng.integers((1, 1, 0, 0, 0, 0), (13, 2 * side + 9, 3, 3, 3, 3)))
-    room = (height + padding[0] + padding[2], width + padding[1] + padding[3])
-    kernel = tuple(int(rng.integers(1, min(4, size) + 1)) for size in room)
-    return Window(images=int(rng.integers(1, 3)), height=height, width=width, kernel=kernel, stride=int(rng.integers(1, 4)),
-                  padding=tuple(padding))
+    height, width, top, left, bottom, right = (int(value) for value in rng.integers((1, 1, 0, 0, 0, 0), (13, 2 * side + 9, 3, 3, 3, 3)))
+    kernel_height, kernel_width = (int(rng.integers(1, min(4, size) + 1)) for size in (height + top + bottom, width + left + right))
+    return Window(images=int(rng.integers(1, 3)), height=height, width=width, kernel=(kernel_height, kernel_width),
+                  stride=int(rng.integers(1, 4)), padding=(top, left, bottom, right))
 
 
 def random_program(rng: np.random.Generator, config, window: Window) -> Program:
