@@ -8,6 +8,12 @@ from sw.cli.gemm import integer
 from sw.runtime.errors import UserError
 
 POLICIES = ("none", "stochastic-4", "stochastic-16", "next-rank")
+STUDIES = {
+    "flexsa": "five organisations of 16,384 PEs on training steps of networks that are pruned while they train",
+    "mbs": "mini-batch serialisation: DRAM bytes, time and energy of training steps, six networks, six variants",
+    "prunetrain": "costs of training while pruning, by its authors' model, beside their logs",
+    "delta": "traffic of convolutions on a GPU: distinct elements of a tile, and the layers of ResNet-50",
+}
 
 
 def add(commands):
@@ -30,6 +36,10 @@ def add(commands):
     svrg.add_argument("--seed", default="0", help="seed of the order of the images")
     svrg.add_argument("--out", default="build/reproduce/svrg", metavar="DIR", help="for table.md, points.json and svrg.svg")
     svrg.set_defaults(run=run_svrg)
+    for name, what in STUDIES.items():
+        study = experiments.add_parser(name, help=what, allow_abbrev=False)
+        study.add_argument("--out", default=f"build/reproduce/{name}", metavar="DIR", help=f"for table.md, points.json and {name}.svg")
+        study.set_defaults(run=run_study)
 
 
 def run(options) -> int:
@@ -80,6 +90,25 @@ def run_svrg(options) -> int:
     write_bytes(folder / "table.md", text.encode())
     print(text, end="")
     print(f"\n{folder / 'svrg.svg'}, {folder / 'points.json'}")
+    return 0
+
+
+def run_study(options) -> int:
+    """Run one of `STUDIES`: a module of `sw.studies` with `run`, `text`, `to_points` and `plot`."""
+    folder = output_folder(options.out, "table.md", "points.json", f"{options.experiment}.svg")
+    from importlib import import_module
+
+    from sw.studies.table import to_json
+
+    study = import_module(f"sw.studies.{options.experiment}")
+    with progress(f"reproduce {options.experiment}") as tell:
+        points = study.run(tell)
+        text = study.text(points)
+    write_bytes(folder / "points.json", to_json(study.to_points(points)).encode())
+    study.plot(points, folder / f"{options.experiment}.svg")
+    write_bytes(folder / "table.md", text.encode())
+    print(text, end="")
+    print(f"\n{folder / f'{options.experiment}.svg'}, {folder / 'points.json'}")
     return 0
 
 

@@ -5,6 +5,7 @@ concatenation) with its activation. A tensor is live from the unit that makes it
 between two units the network can be cut; what lies between two cuts is a block (a residual block, an inception module).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -106,13 +107,28 @@ class Sequence:
         starts = (0, *(cut + 1 for cut in self.cuts))
         return tuple(range(start, cut + 1) for start, cut in zip(starts, self.cuts))
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, int], int]:
+        return {}
+
     def plain_bytes(self, number: int) -> int:
         """Features that a unit reads and makes, for one sample."""
-        unit = self.units[number]
-        return FEATURE_BYTES * (sum(self.read_elements(unit, name) for name in unit.inputs) + unit.elements)
+        return self._once("plain", number, self._plain)
 
     def live_bytes(self, number: int) -> int:
         """The same and, besides, all other tensors that are live while it works: a block's input, branches that wait for the merge."""
+        return self._once("live", number, self._live)
+
+    def _once(self, kind: str, number: int, work: Callable[[int], int]) -> int:
+        if (kind, number) not in self._known:
+            self._known[kind, number] = work(number)
+        return self._known[kind, number]
+
+    def _plain(self, number: int) -> int:
+        unit = self.units[number]
+        return FEATURE_BYTES * (sum(self.read_elements(unit, name) for name in unit.inputs) + unit.elements)
+
+    def _live(self, number: int) -> int:
         unit = self.units[number]
         others = (name for name, at in self.place.items()
                   if at < number and name not in unit.inputs and max(self.readers[name], default=-1) > number)

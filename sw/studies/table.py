@@ -1,0 +1,54 @@
+"""What a study gives back: tables with the paper's number beside ours, the points as JSON, and a plot."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A number of a paper, ours, how sure the paper's is, and what explains a difference."""
+
+    name: str
+    paper: float
+    ours: float
+    source: str             # "paper": its abstract; "derived": arithmetic from its definitions; "recalled": unchecked
+    form: str = "{:.3g}"    # how to print both
+    remark: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the paper's."""
+        return self.ours / self.paper
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """A line a claim."""
+    rows = [(claim.name, claim.form.format(claim.paper), claim.form.format(claim.ours), f"{claim.ratio:.3f}", claim.source, claim.remark)
+            for claim in claims]
+    return markdown(("quantity", "paper", "ours", "ratio", "source", "remark"), rows)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown whose columns line up as plain text, too."""
+    cells = [[str(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
+
+
+def to_json(points: object) -> str:
+    """Points as a JSON file."""
+    return json.dumps(points, indent=1) + "\n"
+
+
+def save(figure, path: Path):
+    """Write a matplotlib figure in one step, the same bytes for the same figure."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
