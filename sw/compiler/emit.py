@@ -113,7 +113,19 @@ class Emitter:
         index, address = self.a.at[key]
         cuts = [start, 1, step.stop] if depth.remainder and start == 0 and step.stop > 1 else [start, step.stop]
         row, rows = self.share.band(step.tile.row, step.tile.rows)
-        transfers = []
+        walk, transfers = self.share.walk, []
+        if walk and walk.skips:         # block by block the lines that are read, one behind the other
+            window = walk.window
+            origin = self.addresses["moving"] + row * window.stride * side
+            for wave in range(start, step.stop):
+                for block in range(depth.depth(wave)):
+                    position = depth.position(wave) - depth.position(step.chunk) + block
+                    transfers.append({
+                        "wait": wait, "memory": origin + (depth.block(wave) + block) * self.share.padded_pixels() * side, "slice": index,
+                        "address": address + position * self.pitch, "chunks": rows // window.width, "beats": self._beats(window.width),
+                        "memory_stride": window.stride * window.width * side, "buffer_stride": window.width})
+                    wait = None
+            return transfers
         for first, stop in pairwise(cuts):
             position, word = depth.position(first), depth.block(first) * self.share.padded_pixels() + row
             transfers.append({
@@ -194,8 +206,8 @@ class Emitter:
                        half=self.halves.at[(tile,)], accumulate=step.first > 0),
             *moving[1:],        # behind ExecGEMM: LOAD_H's queue may fill up with them, and drains only while the array runs
         ]
-        if self.gemm.walk and index == 0:
-            geometry = self.gemm.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)
+        if self.share.walk and index == 0:
+            geometry = self.share.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)
             instructions.insert(0, Instruction("SetConv", group=self.group, **geometry))
         return instructions + self._store(index, step, full_p) if step.last else instructions
 
@@ -205,8 +217,8 @@ class Emitter:
         """
         gemm, tile, depth = self.gemm, step.tile, self.depth.depth(step.first) * self.pitch
         walk, waves, count = {}, step.stop - step.first, 1
-        if gemm.walk:
-            x, y, pixel = gemm.walk.place(tile.row)
+        if self.share.walk:
+            x, y, pixel = self.share.walk.place(tile.row)
             address += pixel - self.share.band(tile.row, tile.rows)[0]
             walk = {"im2col": 1, "start_x": x, "start_y": y}
             if gemm.taps > 1:

@@ -113,7 +113,7 @@ def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]
         parts, known, plans = shares(config, gemm, 1 << bit), {}, []
         for share in parts:
             # Of a convolution, shares of equal size still read different numbers of pixels.
-            shape = (share.row if gemm.walk else 0, share.rows, share.n_tiles, share.width(share.tile_stop - 1))
+            shape = (share.row if share.walk else 0, share.rows, share.n_tiles, share.width(share.tile_stop - 1))
             if shape not in known:
                 known[shape] = make_plan(share, len(parts))
             plans.append((share, known[shape]))

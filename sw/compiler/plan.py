@@ -202,8 +202,9 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
     split = depth.waves > 1 and depth.depth(0) != depth.depth(1)
     steps = tiles * (chunks + (split and plan.chunk > 1))
     moving = tiles * depth.waves if share.gemm.taps > 1 else steps
-    instructions = 2 * steps + moving + a_loads + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
-    data = a_words * a_sweeps // beat + b_words * b_sweeps // beat + c_beats + a_loads + b_loads
+    a_pieces = a_sweeps * m_tiles * depth.blocks if share.walk and share.walk.skips else a_loads       # DmaIn: for each block, or chunk
+    instructions = 2 * steps + moving + a_pieces + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
+    data = a_words * a_sweeps // beat + b_words * b_sweeps // beat + c_beats + a_pieces + b_loads
     memory = data + instructions * INSTRUCTION_BYTES // config.memory.bytes_per_cycle
 
     exposed, chunk_cycles = 0, array // (tiles * chunks)

@@ -9,7 +9,7 @@ from gen.isa import Mode
 from gen.timing import interval
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, mode_of, padded_rows, round_up
-from sw.compiler.window import Window
+from sw.compiler.window import Walk, Window
 
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
 OUTPUTS = ("int32", "int8", "uint8")
@@ -57,19 +57,14 @@ class Gemm:
             raise CompileError(f"m = {self.m} is outside {self.window.rows}..{self.window.rows} (the window's output pixels)")
 
     @property
-    def walk(self) -> Window | None:
-        """The window, where loads have to walk over pixels; None where the rows of A are those of the product."""
-        return None if self.window is None or self.window.plain else self.window
-
-    @property
     def taps(self) -> int:
-        """Positions of the kernel; 1 for a plain product."""
-        return self.walk.taps if self.walk else 1
+        """Positions of the kernel; 1 for a product."""
+        return self.window.taps if self.window else 1
 
     @property
     def pixels(self) -> int:
         """Rows of A."""
-        return self.walk.pixels if self.walk else self.m
+        return self.window.pixels if self.window else self.m
 
     @property
     def macs(self) -> int:
@@ -213,14 +208,20 @@ class Share:
         return self.config.array.unit is Unit.SINGLE or width > 1
 
     @cached_property
+    def walk(self) -> Walk | None:
+        """How loads walk over pixels; None where the rows of A are those of the product."""
+        window = self.gemm.window
+        return None if window is None or window.plain else Walk.of(window, self.config.beat_words)
+
+    @cached_property
     def _rates(self) -> dict[Mode, int]:
         return {mode: self.rate(mode, self.row, self.rows) for mode in self.modes}
 
     def rate(self, mode: Mode, row: int, rows: int) -> int:
         """log2 of the rows that LdLBUF_H loads a cycle for a tile."""
-        if not self.gemm.walk:
+        if not self.walk:
             return mode.parts.bit_length() - 1
-        return self.gemm.walk.rate(row, rows, mode.parts, 2 if mode.tall and self.config.cores > 1 else 1)
+        return self.walk.rate(row, rows, mode.parts, 2 if mode.tall and self.config.cores > 1 else 1)
 
     def wave_cycles(self, wave: int, rows: int, width: int) -> int:
         """Cycles in which a wave of `rows` rows occupies the array, at all positions of the kernel; or the loader, if it takes longer."""
@@ -245,16 +246,16 @@ class Share:
         return padded_rows(self.config, self.gemm.pixels)
 
     def band(self, row: int, rows: int) -> tuple[int, int]:
-        """Rows of A that a tile reads: the first, at a whole beat, and their number."""
-        if not self.gemm.walk:
+        """Rows of A that are loaded for a tile: the first, at a whole beat, and their number."""
+        if not self.walk:
             return row, rows
-        first, stop = self.gemm.walk.band(row, row + rows)
+        first, stop = self.walk.band(row, row + rows)
         first -= first % self.config.beat_words
         return first, stop - first
 
     def bands(self, rows: int) -> tuple[int, int]:
-        """Rows of A that the largest of all tiles of `rows` rows reads, and those of all tiles together."""
-        if not self.gemm.walk:
+        """Rows of A that are loaded for the largest of all tiles of `rows` rows, and for all tiles together."""
+        if not self.walk:
             return min(rows, self.rows), self.rows
         if rows not in self._bands:
             sizes = [self.band(row, min(rows, self.row_stop - row))[1] for row in range(self.row, self.row_stop, rows)]

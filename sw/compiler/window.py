@@ -79,21 +79,45 @@ class Window:
         """Plain values by field name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+
+@dataclass(frozen=True)
+class Walk:
+    """How a window's pixels lie in a slice of the global buffer, and the way of LOAD_H over them.
+
+    Whole input lines are loaded. Pixels count over all lines; with `skips` over those alone that are read at all, every stride-th one.
+    """
+
+    window: Window
+    skips: bool
+
+    @classmethod
+    def of(cls, window: Window, beat_words: int) -> "Walk":
+        """The walk of a window on a machine whose beats have so many words (pixels of a block): a line that is skipped ends with a beat."""
+        images_alike = window.images == 1 or window.height == window.out_height * window.stride
+        skips = window.taps == 1 < window.stride and not any(window.padding) and images_alike and window.width % beat_words == 0
+        return cls(window, skips)
+
     def place(self, row: int) -> tuple[int, int, int]:
-        """Of an output pixel: column, line, and the input pixel under the kernel's first position (with padding, where it would be)."""
-        line, x = divmod(row, self.out_width)
-        image, y = divmod(line, self.out_height)
-        top, left = self.padding[:2]
-        return x, y, (image * self.height + y * self.stride - top) * self.width + x * self.stride - left
+        """Of an output pixel: column, line, and the pixel under the kernel's first position (with padding, where it would be)."""
+        window = self.window
+        line, x = divmod(row, window.out_width)
+        image, y = divmod(line, window.out_height)
+        top, left = window.padding[:2]
+        first = line if self.skips else image * window.height + y * window.stride - top
+        return x, y, first * window.width + x * window.stride - left
 
     def band(self, row: int, stop: int) -> tuple[int, int]:
-        """The whole input lines that output pixels row..stop-1 read: their first pixel, and the one behind the last."""
+        """The lines that output pixels row..stop-1 read: their first pixel, and the one behind the last."""
+        window = self.window
+        first, last = row // window.out_width, (stop - 1) // window.out_width
+        if self.skips:
+            return first * window.width, (last + 1) * window.width
         lines = []
-        for pixel, below in ((row, 0), (stop - 1, self.kernel[0])):
-            image, y = divmod(pixel // self.out_width, self.out_height)
-            line = y * self.stride - self.padding[0] + below
-            lines.append(image * self.height + min(max(line, 1 if below else 0), self.height - (not below)))
-        return lines[0] * self.width, lines[1] * self.width
+        for output, below in ((first, 0), (last, window.kernel[0])):
+            image, y = divmod(output, window.out_height)
+            line = y * window.stride - window.padding[0] + below
+            lines.append(image * window.height + min(max(line, 1 if below else 0), window.height - (not below)))
+        return lines[0] * window.width, lines[1] * window.width
 
     def rate(self, row: int, rows: int, most: int, blocks: int) -> int:
         """log2 of the rows that LdLBUF_H loads a cycle for a tile of `rows` rows from `row` on: as many as can be, at most `most`.
@@ -101,27 +125,30 @@ class Window:
         In a cycle no bank may be asked twice (there are four or more; a second block lies 2 mod 4 words on), and at most one end of a
         line may be passed.
         """
-        line, x = np.divmod(np.arange(row, row + rows), self.out_width)
-        image, y = np.divmod(line, self.out_height)
-        pixels = (image * self.height + y * self.stride) * self.width + x * self.stride
+        window = self.window
+        line, x = np.divmod(np.arange(row, row + rows), window.out_width)
+        image, y = np.divmod(line, window.out_height)
+        pixels = (line if self.skips else image * window.height + y * window.stride) * window.width + x * window.stride
         for rate in (2, 1):
             step = 1 << rate
             whole = rows // step * step         # the rows of the last step need not be all there
-            if step <= min(most, self.out_width) and all(
+            if step <= min(most, window.out_width) and all(
                     _apart(part, blocks) for part in (pixels[:whole].reshape(-1, step), pixels[None, whole:])):
                 return rate
         return 0
 
     def geometry(self, channel_waves: int) -> dict[str, int]:
         """The fields of SetConv for pixels one word apart and `channel_waves` to a kernel position (1 where there are several)."""
-        step = self.stride
+        window, step = self.window, self.window.stride
+        lines, all_lines = (1, window.out_height) if self.skips else (step, window.height)     # to the next output line, to the next image
+        across = step * (window.out_width - 1)
         return {
-            "out_width": self.out_width, "out_height": self.out_height, "in_width": self.width, "in_height": self.height, "stride": step,
-            "pad_y": self.padding[0], "pad_x": self.padding[1],
-            "x_step": step, "row_step": step * (self.width - self.out_width + 1) % _SPACE,
-            "image_step": (self.width * (self.height - step * (self.out_height - 1)) - step * (self.out_width - 1)) % _SPACE,
-            "kernel_x_step": 1, "kernel_y_step": (self.width - self.kernel[1] + 1) % _SPACE, "channel_waves": channel_waves,
-            "kernel_width": self.kernel[1], "kernel_height": self.kernel[0],
+            "out_width": window.out_width, "out_height": window.out_height, "in_width": window.width, "in_height": window.height,
+            "stride": step, "pad_y": window.padding[0], "pad_x": window.padding[1],
+            "x_step": step, "row_step": (lines * window.width - across) % _SPACE,
+            "image_step": (window.width * (all_lines - lines * (window.out_height - 1)) - across) % _SPACE,
+            "kernel_x_step": 1, "kernel_y_step": (window.width - window.kernel[1] + 1) % _SPACE, "channel_waves": channel_waves,
+            "kernel_width": window.kernel[1], "kernel_height": window.kernel[0],
         }
 
 

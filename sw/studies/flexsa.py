@@ -218,7 +218,8 @@ def plot(points: list[Point], path: Path):
     for axis in (above, middle, below):
         axis.set_axisbelow(True)
         axis.grid(axis="y", alpha=0.3)
-    above.legend(ncols=5, loc="lower left", fontsize=8)
+    above.set_ylim(0, 1.15)
+    above.legend(ncols=5, loc="upper left", fontsize=8)
     figure.suptitle("FlexSA and the plain organisations, 16,384 PEs", fontsize=12)
     save(figure, path)
     plt.close(figure)

@@ -155,8 +155,7 @@ def plot(points: list[Point], path: Path):
                      label=str(variant))
         axis.set_xticks(range(len(NETWORKS)), NETWORKS, fontsize=8)
         axis.set_ylabel(label)
-    axes[0, 0].legend(ncols=3, fontsize=8, loc="upper right")
-    axes[0, 0].set_ylim(0, 1.25)
+    axes[0, 0].legend(ncols=3, fontsize=8, loc="upper left")
     for name in SWEPT:
         axes[1, 1].plot(BUFFERS, [point(name, Variant.MBS2, buffer=buffer).step.dram_bytes / point(name, Variant.BASELINE).step.dram_bytes
                                   for buffer in BUFFERS], marker="o", label=name)
