@@ -2,6 +2,7 @@
 
 import sys
 
+from sw.cli import network_run
 from sw.cli.console import (
     DEFAULT_CONFIG,
     add_board,
@@ -36,16 +37,22 @@ def add(commands):
     command.add_argument("-o", "--output", metavar="FILE.s", help="write here instead of standard output")
     command.set_defaults(run=disasm)
 
-    command = commands.add_parser("run", help="run a program file, raw code, or an ONNX model", allow_abbrev=False)
-    command.add_argument("program", metavar="FILE", help="a program file (for its own machine), raw code, or a model (.onnx)")
-    command.add_argument("--engine", choices=("rtl", "model", "board"), default="rtl",
-                         help="generated hardware, functional and cycle model, or a board")
+    command = commands.add_parser("run", help="run a program file, raw code, an ONNX model, or the cost model of a network",
+                                  allow_abbrev=False)
+    command.add_argument("program", metavar="FILE|NETWORK",
+                         help="a program file (for its own machine), raw code, a model (.onnx), or a network (resnet50, resnet50@0.75, "
+                              "resnet50@prunetrain:0.2:90, ...)")
+    command.add_argument("--engine", choices=("rtl", "model", "board"),
+                         help="generated hardware (default), functional and cycle model, or a board; networks have the model only")
     command.add_argument("--input", metavar="FILE.npz", help="of a model: an array for each of its inputs")
     command.add_argument("--output", metavar="FILE.npz", help="of a model: write its outputs here")
-    command.add_argument("--json", metavar="FILE", help="of a model: write its nodes with place and cycles as JSON (- for standard output)")
+    command.add_argument("--json", metavar="FILE", help="of a model or network: write nodes or layers as JSON (- for standard output)")
+    network_run.add_options(command)
     add_board(command)
     add_configuration(command)
-    command.add_argument("--memory", metavar="FILE", help="of a program: bytes of main memory from address 0; zeros where there is none")
+    command.add_argument("--memory", metavar="FILE|port:BYTES",
+                         help="of a program: bytes of main memory from address 0, zeros where there is none; "
+                              "of a network: bytes a cycle of the memory port")
     command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; raw code lies behind it")
     command.add_argument("--limit", default="1000000", metavar="CYCLES", help="cycles after which to give up")
     command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")
@@ -130,7 +137,13 @@ def code_of(name: str) -> bytes:
 
 
 def run(options) -> int:
-    """Run a program; print the counters, or the cause and index with which the machine stopped. Models are `sw.cli.onnx_run`'s."""
+    """Run a program; print the counters, or the cause and index with which the machine stopped. Models and networks run elsewhere."""
+    if options.program.partition("@")[0] in network_run.names():
+        return network_run.run(options)
+    options.engine = options.engine or "rtl"
+    for field in network_run.OPTIONS:
+        if getattr(options, field) is not None:
+            raise UserError(f"{field} = {getattr(options, field)!r} is for networks: {', '.join(network_run.names())}")
     if options.program.endswith(".onnx"):
         from sw.cli import onnx_run
 

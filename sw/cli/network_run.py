@@ -1,0 +1,81 @@
+"""`flexwave run NETWORK`: what a network costs on a machine, layer by layer: inference by programs, training steps in closed form."""
+
+import dataclasses
+import json
+
+from sw.cli.console import configuration, integer, output_file, progress, write_bytes
+from sw.runtime.errors import UserError
+
+OPTIONS = ("batch", "phase", "schedule")
+PHASES = ("inference", "training")
+DEFAULT_SCHEDULE = "archopt"
+
+
+def names() -> tuple[str, ...]:
+    """The networks that have a name."""
+    from sw.workloads.catalogue import NETWORKS
+
+    return tuple(NETWORKS)
+
+
+def add_options(command):
+    """Add the options that only networks have."""
+    command.add_argument("--batch", metavar="B", help="of a network: samples at a time (default: 1)")
+    command.add_argument("--phase", choices=PHASES, help="of a network: inference (default), or a training step")
+    command.add_argument("--schedule", metavar="NAME",
+                         help=f"of a training step: baseline, archopt, il, mbs-fs, mbs1 or mbs2 (default: {DEFAULT_SCHEDULE})")
+
+
+def run(options) -> int:
+    """Print the table."""
+    out = output_file("json", options.json if options.json != "-" else None)
+    if options.engine not in (None, "model"):
+        raise UserError(f"engine = {options.engine!r} is none of model (the cost of a network; run an .onnx model for its data)")
+    for field in ("input", "output", "out", "device"):
+        if getattr(options, field) is not None:
+            raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data")
+    config = on_port(configuration(options), options.memory)
+    batch, phase = integer("batch", options.batch or "1", 1, 1 << 16), options.phase or PHASES[0]
+    from sw.compiler.errors import CompileError
+    from sw.cost.programs import inference
+    from sw.cost.steps import training
+    from sw.workloads.catalogue import network
+    from sw.workloads.network import NetworkError
+
+    try:
+        built = network(options.program)
+        with progress(options.program) as tell:
+            if phase == "training":
+                cost = training(config, built, batch, schedule(options.schedule), tell)
+            elif options.schedule is not None:
+                raise UserError(f"schedule = {options.schedule!r} is for --phase training")
+            else:
+                cost = inference(config, built, batch, tell)
+    except (NetworkError, CompileError) as error:
+        raise UserError(str(error)) from None
+    text = json.dumps(cost.to_dict(), indent=1)
+    if out:
+        write_bytes(out, (text + "\n").encode())
+    print(text if options.json == "-" else cost.to_text())
+    return 0
+
+
+def schedule(name: str | None):
+    """The schedule of a training step. Raises UserError."""
+    from sw.mbs.schedule import Variant
+
+    try:
+        return Variant(name or DEFAULT_SCHEDULE)
+    except ValueError:
+        raise UserError(f"schedule = {name!r} is none of {', '.join(Variant)}") from None
+
+
+def on_port(config, memory: str | None):
+    """The configuration with the memory port of `--memory port:BYTES`. Raises UserError, ConfigError."""
+    if memory is None:
+        return config
+    kind, _, width = memory.partition(":")
+    if kind != "port":
+        raise UserError(f"memory = {memory!r} must be port:BYTES, bytes a cycle of the memory port")
+    value = integer("memory port", width, 1, 1024)
+    return dataclasses.replace(config, memory=dataclasses.replace(config.memory, bytes_per_cycle=value))

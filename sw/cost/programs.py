@@ -1,0 +1,75 @@
+"""Inference by compiled programs: the cycles and counters of every product are those that the RTL takes, program after program.
+
+Normalisation is folded into the weights, an activation clips what STORE writes. Poolings and sums have no instructions yet: their cycles
+are estimates, what the memory port needs for their bytes and nothing else at the same time.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+from gen.config import Config
+from sw.compiler import Program, Window, compile_conv, compile_gemm
+from sw.cost.layers import LayerCost, NetworkCost
+from sw.model import predict
+from sw.model.energy import energy, load_table
+from sw.runtime.report import traffic, waves
+from sw.workloads.network import Add, Conv, Layer, Linear, Network, Pool
+
+PHASE = "inference"
+
+
+def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[str], None] = lambda text: None) -> NetworkCost:
+    """A network's inference on a machine. Raises CompileError for a layer that it cannot hold."""
+    known: dict[tuple, LayerCost] = {}
+    found = []
+    for number, layer in enumerate(network.layers, 1):
+        tell(f"layer {number} of {len(network.layers)}: {layer.name}")
+        if isinstance(layer, Conv | Linear):
+            from_host = layer.inputs[0] == network.input_name
+            source = (layer.source, layer.kernel, layer.stride, layer.padding, layer.groups) if isinstance(layer, Conv) else layer.features
+            key = layer.shape, source, from_host
+            if key not in known:
+                known[key] = product_cost(config, layer, batch, from_host)
+            found.append(replace(known[key], name=layer.name))
+        elif isinstance(layer, Add | Pool):
+            found.append(moved(config, network, layer, batch))
+    return NetworkCost(network.name, config, batch, PHASE, found)
+
+
+def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool) -> LayerCost:
+    """A convolution or fully connected layer with 8-bit results. `from_host`: its input comes from the host, which may lay out patches."""
+    if isinstance(layer, Linear):
+        return cost_of(config, layer, compile_gemm(config, batch, layer.shape[0], layer.features, output="int8"))
+    if layer.stride[0] != layer.stride[1]:
+        return LayerCost(name=layer.name, phase=PHASE, macs=batch * layer.macs, remark="different strides: on the host")
+    window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
+                    padding=layer.padding)
+    inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups
+    together = max(1, min(layer.groups, config.tile // max(inputs, outputs)))       # groups that fit a wave run as one product
+    times = -(-layer.groups // together)
+    walked = cost_of(config, layer, compile_conv(config, window, together * inputs, together * outputs, output="int8"), times)
+    if not from_host or inputs >= config.array.side or layer.groups > 1:
+        return walked
+    patches = cost_of(config, layer, compile_gemm(config, window.rows, outputs, inputs * window.taps, output="int8"))
+    return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
+
+
+def cost_of(config: Config, layer: Layer, program: Program, times: int = 1) -> LayerCost:
+    """The cost of a program that runs `times` times; its multiply-adds are the layer's."""
+    counters = predict(config, program.instructions, program=program.regions["program"].address).counters
+    product = program.gemm
+    batch = product.m // prod(layer.shape[1:])
+    return LayerCost(
+        name=layer.name, phase=PHASE, m=product.m, n=product.n, k=product.k * product.taps, groups=times, macs=batch * layer.macs,
+        cycles=times * counters["cycles"], waves={name: times * count for name, count in waves(config, counters).items()},
+        traffic={name: times * count for name, count in traffic(config, counters).items()},
+        energy_pj=times * energy(config, counters)["total"], proved=True)
+
+
+def moved(config: Config, network: Network, layer: Pool | Add, batch: int) -> LayerCost:
+    """A pooling or a sum: every operand read once, the result written once."""
+    read, written = batch * sum(prod(network.shape_of(name)) for name in layer.inputs), batch * prod(layer.shape)
+    cycles = -(-(read + written) // config.memory.bytes_per_cycle)
+    return LayerCost(name=layer.name, phase=PHASE, cycles=cycles, remark="memory port alone",
+                     traffic={"dram_read_bytes": read, "dram_write_bytes": written}, energy_pj=(read + written) * load_table().dram)
