@@ -1,10 +1,12 @@
 """Costs of networks: layers by programs, training steps in closed form, and `flexwave run NETWORK`."""
 
+import dataclasses
 import json
 
 import pytest
 
 from gen.config import ORGANISATIONS
+from gen.files import ROOT
 from gen.isa import Mode
 from gen.presets import PRESETS
 from sw.cli.main import main
@@ -100,3 +102,13 @@ def test_mistakes(capsys, words, message):
     assert main(["run", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"flexwave: {message}") and error.count("\n") == 1
+
+
+def test_the_figures_of_the_page():
+    """ResNet-50 as sw/README.md has it: one image on `base`, 8 bytes a cycle."""
+    base = PRESETS["base"]
+    cost = inference(dataclasses.replace(base, memory=dataclasses.replace(base.memory, bytes_per_cycle=8)), network("resnet50"))
+    products = sum(layer.cycles for layer in cost.layers if layer.proved)
+    text = " ".join((ROOT / "sw/README.md").read_text().split())
+    assert f"the products take {products / 1e6:.1f} million cycles ({cost.macs / (256 * products):.1%} of".replace("%", " %") in text
+    assert f"another {(cost.cycles - products) / 1e6:.1f} million ({cost.utilization:.1%} together)".replace("%", " %") in text
