@@ -11,7 +11,7 @@ from gen.config import ConfigError
 from gen.dram import DramError
 from gen.isa import IsaError
 from sw.cli import compare, config, dram, fpga, gemm, program, reproduce, verilog
-from sw.runtime.errors import MachineError, UserError
+from sw.runtime.errors import MachineError, MismatchError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ConfigError, DramError, IsaError, MachineError) as error:
         print(f"flexwave: {error}", file=sys.stderr)
         return 2
+    except MismatchError as error:
+        print(f"flexwave: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         warnings.simplefilter("ignore")    # of Amaranth, whose components were not all used
         print("flexwave: interrupted", file=sys.stderr)

@@ -31,7 +31,7 @@ def run(options) -> int:
     out = output_file("json", options.json if options.json != "-" else None)
     if options.engine not in (None, "model"):
         raise UserError(f"engine = {options.engine!r} is none of model (the cost of a network; run an .onnx model for its data)")
-    for field in ("input", "output", "out", "device"):
+    for field in ("input", "output", "out", "device", "baud", "size", "limit"):
         if getattr(options, field) is not None:
             raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data")
     config = on_port(configuration(options), options.memory)

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 
 from sw.cli.console import board_of, configuration, output_file, progress, read_bytes, write_bytes
 from sw.runtime.errors import UserError
@@ -39,7 +40,7 @@ def arrays(name: str) -> dict:
     try:
         with np.load(io.BytesIO(data)) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError):
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError):
         raise UserError(f"input = {name!r} is not an .npz file of plain arrays") from None
 
 
@@ -48,7 +49,10 @@ def packed(values: dict) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez(buffer, **values)
+    with zipfile.ZipFile(buffer, "w") as archive:       # np.savez cannot write an array of the name "file"
+        for name, value in values.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asarray(value))
     return buffer.getvalue()
 
 

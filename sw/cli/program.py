@@ -53,8 +53,8 @@ def add(commands):
     command.add_argument("--memory", metavar="FILE|port:BYTES",
                          help="of a program: bytes of main memory from address 0, zeros where there is none; "
                               "of a network: bytes a cycle of the memory port")
-    command.add_argument("--size", default="65536", metavar="BYTES", help="least size of main memory; raw code lies behind it")
-    command.add_argument("--limit", default="1000000", metavar="CYCLES", help="cycles after which to give up")
+    command.add_argument("--size", metavar="BYTES", help="least size of main memory (default: 65536); raw code lies behind it")
+    command.add_argument("--limit", metavar="CYCLES", help="cycles after which to give up (default: 1000000)")
     command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")
     command.set_defaults(run=run)
 
@@ -147,7 +147,7 @@ def run(options) -> int:
     if options.program.endswith(".onnx"):
         from sw.cli import onnx_run
 
-        for field in ("memory", "out"):
+        for field in ("memory", "out", "size", "limit"):
             if getattr(options, field) is not None:
                 raise UserError(f"{field} = {getattr(options, field)!r} is for programs; a model takes --input and --output")
         return onnx_run.run(options)
@@ -155,7 +155,7 @@ def run(options) -> int:
         if getattr(options, field) is not None:
             raise UserError(f"{field} = {getattr(options, field)!r} is for models (.onnx); a program takes --memory and --out")
     out, program = output_file("out", options.out), load(options.program)
-    size, limit = integer("size", options.size, 1), integer("limit", options.limit, 1)
+    size, limit = integer("size", options.size or "65536", 1), integer("limit", options.limit or "1000000", 1)
     data = read_bytes("memory", options.memory) if options.memory else b""
     with board_of(options) as board:
         config, image, start, count = place(options, program, data, size, board)

@@ -13,9 +13,9 @@ from sw.compiler.plan import Plan, Role, Sizes
 from sw.compiler.steps import Slots, Step, steps_of
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token, mask
+from sw.compiler.window import MOST_CHANNEL_WAVES
 
-ADDRESSES = 1 << 16         # in a slice: addresses are modulo this
-MOST_CHANNEL_WAVES = 255    # of SetConv, where a kernel has one position
+ADDRESSES = 1 << 16     # in a slice: addresses are modulo this
 
 
 class Emitter:

@@ -2,16 +2,11 @@
 
 import numpy as np
 
-from gen.config import Config, Unit
-from gen.isa import Mode
+from gen.config import Config
+from sw.model.ideal import ceil_div
 
 INT32_BYTES = 4
 PARAMETER_WORDS = 8     # a column block's int32 biases and fp32 multipliers, byte plane by byte plane
-
-
-def ceil_div(value: int, by: int) -> int:
-    """Quotient, rounded up."""
-    return -(-value // by)
 
 
 def round_up(value: int, step: int) -> int:
@@ -32,13 +27,6 @@ def padded_rows(config: Config, rows: int) -> int:
 def padded_bytes(config: Config, size: int) -> int:
     """A size in bytes, padded to whole beats."""
     return round_up(size, config.memory.bytes_per_cycle)
-
-
-def mode_of(config: Config, k_blocks: int, n_blocks: int) -> Mode:
-    """Mode of a wave whose stationary tile covers one or two blocks in each direction."""
-    if config.array.unit is Unit.FLEX:
-        return Mode((n_blocks < 2) | (k_blocks < 2) << 1)
-    return Mode.ISW if config.array.unit is Unit.QUAD else Mode.FW
 
 
 def pack_moving(config: Config, a: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.plan import Plan, make_plan
 from sw.compiler.program import Program, Region
-from sw.compiler.tiling import Gemm, Share, shares
+from sw.compiler.tiling import LARGEST, Gemm, Share, check_operand, shares
 from sw.compiler.window import Window
 
 ADDRESS_SPACE = 1 << 32
@@ -44,6 +44,10 @@ def compile_conv(
     Patches are never written out: LOAD_H walks the pixels where they lie. The program's operands are `a`, the images, and `b`, the kernel;
     images and result lie in memory as a matrix of one row a pixel does. All else is as for `compile_gemm`.
     """
+    refuse_outside("channels", channels, 1, LARGEST)
+    refuse_outside("outputs", outputs, 1, LARGEST)
+    for operand, dtype, zero_point in (("x", x_dtype, x_zero_point), ("w", w_dtype, w_zero_point)):
+        check_operand(operand, dtype, zero_point)
     return compile_product(config, Gemm(
         m=window.rows, n=outputs, k=channels, a_dtype=x_dtype, b_dtype=w_dtype, a_zero_point=x_zero_point, b_zero_point=w_zero_point,
         output=output, parameters=parameters, relu=relu, output_zero_point=output_zero_point, window=window), base, addresses)

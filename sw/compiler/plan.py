@@ -14,7 +14,9 @@ from gen.timing import drain
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
 from sw.compiler.tiling import Share, Tile
+from sw.compiler.window import MOST_CHANNEL_WAVES
 
+MOST_WORDS = 32768      # of a slice of any machine
 HEIGHTS = 3             # tile heights to compare
 MOST_SLOTS = 64         # keeps token counters far from their limit of 255
 TOLERANCE = 1.03        # estimates this close count as equal
@@ -113,7 +115,10 @@ def make_plan(share: Share, sharers: int = 1) -> Plan:
             raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside {side}..{rows * side} bytes "
                                f"for tiles of {rows} rows")
         need = max(wave.a, wave.b, wave.c, wave.p if share.gemm.parameters else 0)
-        raise CompileError(f"buffers.slice_words = {words} is outside {need}..32768 words for one wave")
+        if share.gemm.window and need > MOST_WORDS:
+            raise CompileError(f"width = {share.gemm.window.width} with a kernel of {' x '.join(map(str, share.gemm.window.kernel))} needs "
+                               f"{need} words of a slice, outside 1..{MOST_WORDS}")
+        raise CompileError(f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for one wave")
     enough = min(plan.cycles for plan in plans) * TOLERANCE + SLACK
     return min((plan for plan in plans if plan.cycles <= enough), key=lambda plan: (-plan.rows, plan.memory, plan.cycles, -plan.chunk))
 
@@ -133,7 +138,8 @@ def _candidates(share: Share, sharers: int) -> Iterator[Plan]:
         limit = limit // 2 // beat * beat
     for height in sorted(heights, reverse=True):
         depths = {min(waves, 1 << bit) for bit in range(8)} | {ceil_div(waves, parts) for parts in range(1, 9)}
-        for chunk in sorted(depths):
+        most = MOST_CHANNEL_WAVES if share.walk and share.gemm.taps == 1 else waves        # one LdLBUF_H then walks all waves of a chunk
+        for chunk in sorted(depth for depth in depths if depth <= most):
             sizes = Sizes(share, height, chunk)
             if max(sizes.a, sizes.b) <= slice_words:
                 yield from _roles(share, sharers, Plan(rows=height, chunk=chunk), sizes)

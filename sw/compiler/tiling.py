@@ -8,12 +8,21 @@ from gen.config import Config, Unit
 from gen.isa import Mode
 from gen.timing import interval
 from sw.compiler.errors import CompileError, refuse_outside
-from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, mode_of, padded_rows, round_up
+from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, padded_rows, round_up
 from sw.compiler.window import Walk, Window
+from sw.model.closed_form import row_limit
+from sw.model.ideal import mode_of
 
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
 OUTPUTS = ("int32", "int8", "uint8")
 LARGEST = (1 << 31) - 1
+
+
+def check_operand(name: str, dtype: str, zero_point: int):
+    """Raise CompileError for a type or a zero point that an operand cannot have."""
+    if dtype not in OPERANDS:
+        raise CompileError(f"{name}_dtype = {dtype!r} is none of {', '.join(OPERANDS)}")
+    refuse_outside(f"{name}_zero_point", zero_point, *OPERANDS[dtype], f" ({dtype})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +51,7 @@ class Gemm:
         for name in ("m", "n", "k"):
             refuse_outside(name, getattr(self, name), 1, LARGEST)
         for operand in ("a", "b"):
-            dtype = getattr(self, f"{operand}_dtype")
-            if dtype not in OPERANDS:
-                raise CompileError(f"{operand}_dtype = {dtype!r} is none of {', '.join(OPERANDS)}")
-            refuse_outside(f"{operand}_zero_point", getattr(self, f"{operand}_zero_point"), *OPERANDS[dtype], f" ({dtype})")
+            check_operand(operand, getattr(self, f"{operand}_dtype"), getattr(self, f"{operand}_zero_point"))
         if self.output not in OUTPUTS:
             raise CompileError(f"output = {self.output!r} is none of {', '.join(OUTPUTS)}")
         refuse_outside("output_zero_point", self.output_zero_point, *OPERANDS.get(self.output, (0, 0)), f" ({self.output})")
@@ -196,12 +202,8 @@ class Share:
         return {self.mode(wave, width) for wave in {0, self.depth.waves - 1} for width in {self.widest, self.width(self.tile_stop - 1)}}
 
     def row_limit(self) -> int:
-        """Rows that fit the output buffers and half of a moving buffer, so that loads run ahead of the array."""
-        config = self.config
-        widths = {self.widest, self.width(self.tile_stop - 1)}
-        stored = min(config.wide_rows if self.stores_wide(width) else config.narrow_rows for width in widths)
-        streamed = max(config.moving_capacity // 2, min(config.array.side, config.moving_capacity)) * min(mode.parts for mode in self.modes)
-        return min(stored, streamed)
+        """Rows that an output tile may have."""
+        return row_limit(self.config, self.modes)
 
     def stores_wide(self, width: int) -> bool:
         """Whether every column pair holds all rows of a tile of `width` blocks."""

@@ -11,6 +11,7 @@ import numpy as np
 from gen.isa import layout
 from sw.compiler.errors import CompileError, refuse_outside
 
+MOST_CHANNEL_WAVES = 255    # of SetConv, where a kernel has one position
 _LARGEST = {item.name: item.top for item, _ in layout("SetConv")}
 BANKS = 4               # of a slice, at least
 _SPACE = 1 << 16        # addresses in a slice, and their differences, are modulo this
@@ -31,8 +32,11 @@ class Window:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def __post_init__(self):
-        for name in ("kernel", "padding"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, count in (("kernel", 2), ("padding", 4)):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or len(value) != count:
+                raise CompileError(f"{name} = {value!r} must be {count} integers")
+            object.__setattr__(self, name, tuple(value))
         refuse_outside("images", self.images, 1, (1 << 31) - 1)
         refuse_outside("height", self.height, 1, _LARGEST["in_height"])
         refuse_outside("width", self.width, 1, _LARGEST["in_width"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gen import dram
 from sw.dram import scenario
+from sw.plots import save
 
 MIXES = tuple(f"mix{number}" for number in range(9))
 PUBLISHED_SLOWDOWN = 0.024    # "up to 2.4 %", abstract of Cho's dissertation (nda.md, section 9)
@@ -155,10 +156,7 @@ def plot(study: Study, points: list[Point], path: Path):
         axis.grid(alpha=0.3)
     figure.suptitle(f"Near-data work beside the host: DDR4-2400R, {study.channels} channel, {study.ranks} ranks, "
                     f"{study.requests:,} requests", fontsize=11)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
-    part.replace(path)
-    plt.close(figure)
+    save(figure, path)
 
 
 def to_json(study: Study, points: list[Point]) -> str:

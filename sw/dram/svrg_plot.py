@@ -1,9 +1,9 @@
 """The plot of the SVRG study: loss over memory cycles, and what an epoch's time is made of."""
 
-import os
 from pathlib import Path
 
 from sw.dram.svrg_study import TARGETS, Case, parts
+from sw.plots import save
 
 COLOURS = {"host": "tab:blue", "alternating": "tab:orange", "delayed": "tab:green"}
 PARTS = (("host: full gradient", "#1f4e79"), ("host: inner steps", "#8fb8de"), ("both at once", "#59a14f"), ("units alone", "#f28e2b"),
@@ -27,13 +27,7 @@ def plot(cases: list[Case], path: Path):
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(PARTS), fontsize=8)
     figure.suptitle("SVRG, logistic regression on digits: DDR4-2400R, cycle model", fontsize=12)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-        plt.close(figure)
+    save(figure, path)
 
 
 def _loss(axis, cases: list[Case]):

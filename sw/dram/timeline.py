@@ -1,11 +1,11 @@
 """A picture of a stretch of a run: who commands each rank, and whose data is on the buses."""
 
-import os
 from pathlib import Path
 
 from gen.dram import DramConfig
 from gen.traffic import Recording
 from sw.dram.metrics import ACT, HOST, NEAR, PRE, PREA, RD, REF, WR
+from sw.plots import save
 
 COLOURS = {(HOST, RD): "#2b6cb0", (HOST, WR): "#c05621", (NEAR, RD): "#68b37a", (NEAR, WR): "#b7a02c"}
 LABELS = {(HOST, RD): "host read", (HOST, WR): "host write", (NEAR, RD): "near-data read", (NEAR, WR): "near-data write"}
@@ -65,7 +65,4 @@ def draw(config: DramConfig, recording: Recording, path: Path, *, first: int | N
     axis.set_axisbelow(True)
     axis.legend(handles=[Patch(color=COLOURS[key], label=LABELS[key]) for key in COLOURS if key in used], ncols=4, fontsize=8,
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
-    part.replace(path)
-    plt.close(figure)
+    save(figure, path)

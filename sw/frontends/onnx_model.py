@@ -4,6 +4,7 @@ Nodes run one after the other. The list of nodes says where each ran, and why on
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,12 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import load_op
 
 from gen.config import Config
-from sw.frontends.onnx_operators import OPERATORS, NotOnMachine, lower
+from sw.compiler.errors import CompileError
+from sw.frontends.onnx_operators import OPERATORS, NotOnMachine, OnnxError, lower
 from sw.runtime import product
-from sw.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from sw.runtime.board import Board
-
-
-class OnnxError(UserError):
-    """A model that cannot be used; the text is one line that names the node or the input."""
 
 
 def load_model(data: bytes, name: str) -> onnx.ModelProto:
@@ -57,11 +54,15 @@ class OnnxModel:
             onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
             raise OnnxError(f"the model is not valid: {str(error).splitlines()[0]}") from None
-        self.model, self.config, self.engine, self.board = model, config, engine, board
+        self.config, self.engine, self.board = config, engine, board
+        self.model = model = deepcopy(model)
         self.runs: list[NodeRun] = []
+        for item in (*model.opset_import, *model.graph.node):
+            item.domain = "" if item.domain == "ai.onnx" else item.domain       # two names of one domain
         self.opsets = {item.domain: item.version for item in model.opset_import}
         self.initializers = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
         self.inputs = [item for item in model.graph.input if item.name not in self.initializers]
+        self.defaults = [item for item in model.graph.input if item.name in self.initializers]
         self.outputs = [item.name for item in model.graph.output]
         for item in self.inputs:
             check_shape(item)
@@ -72,13 +73,17 @@ class OnnxModel:
                 check_operator(index, node, self.opsets)
 
     def run(self, given: Mapping[str, np.ndarray], progress: Callable[[str], None] | None = None) -> dict[str, np.ndarray]:
-        """The model's outputs by name for its inputs by name. Raises OnnxError for inputs that do not fit, MachineError."""
+        """The model's outputs by name for its inputs by name; an input with a default may be left out.
+
+        Raises OnnxError for values that do not fit, MachineError where the machine stops, MismatchError where it computes something else.
+        """
         values: dict[str, np.ndarray] = {"": None} | self.initializers          # type: ignore[dict-item]
-        for item in self.inputs:
+        for item in (*self.inputs, *(item for item in self.defaults if item.name in given)):
             values[item.name] = check_input(item, given)
+        known = [item.name for item in (*self.inputs, *self.defaults)]
         for name in given:
-            if name not in values:
-                raise OnnxError(f"input {name!r} is none of {', '.join(item.name for item in self.inputs)}")
+            if name not in known:
+                raise OnnxError(f"input {name!r} is none of {', '.join(known)}")
         self.runs = []
         tell = progress or (lambda text: None)
         for index, node in enumerate(self.model.graph.node):
@@ -90,13 +95,15 @@ class OnnxModel:
     def _node(self, index: int, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         name = label(index, node)
         try:
-            if node.domain not in ("", "ai.onnx"):
+            if node.domain:
                 raise NotOnMachine(f"the machine does not know the domain {node.domain}")
             attributes = {item.name: value.decode() if isinstance(value := onnx.helper.get_attribute_value(item), bytes) else value
                           for item in node.attribute} if node.op_type in OPERATORS else {}
             lowered = lower(self.config, node.op_type, attributes, [values[item] for item in node.input])
             runs = product.run(self.config, lowered.works, engine=self.engine, board=self.board)
-        except NotOnMachine as reason:
+        except OnnxError as error:
+            raise OnnxError(f"node {name!r}: {error}") from None
+        except (NotOnMachine, CompileError) as reason:
             self.runs.append(NodeRun(name, node.op_type, "host", str(reason)))
             return self._on_host(index, node, values)
         self.runs.append(NodeRun(name, node.op_type, "machine", macs=sum(work.product.macs for work in lowered.works),
@@ -113,7 +120,11 @@ class OnnxModel:
             one = onnx.helper.make_model(graph, opset_imports=self.model.opset_import, functions=self.model.functions)
             self.host[index] = ReferenceEvaluator(one)
         evaluator = self.host[index]
-        found = iter(evaluator.run(None, {str(name): values[str(name)] for name in evaluator.input_names}))
+        try:
+            found = iter(evaluator.run(None, {str(name): values[str(name)] for name in evaluator.input_names}))
+        except Exception as error:      # what operators raise for values that do not fit has no common kind
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise OnnxError(f"node {label(index, node)!r} ({node.op_type}) on the host: {text}") from None
         return [next(found) if name else None for name in node.output]      # type: ignore[misc]
 
 
@@ -135,9 +146,8 @@ def label(index: int, node: onnx.NodeProto) -> str:
 
 def check_operator(index: int, node: onnx.NodeProto, opsets: Mapping[str, int]):
     """Raises OnnxError for an operator that neither the machine nor the host knows."""
-    domain = "" if node.domain == "ai.onnx" else node.domain
     try:
-        load_op(domain, node.op_type, opsets.get(domain, 1))
+        load_op(node.domain, node.op_type, opsets.get(node.domain, 1))
     except Exception:       # the evaluator has its own kinds
         full = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         raise OnnxError(f"node {label(index, node)!r}: operator {full} is not supported and has no fall-back") from None

@@ -9,7 +9,12 @@ from gen.config import Config
 from sw.compiler.errors import CompileError
 from sw.compiler.tiling import Gemm
 from sw.compiler.window import Window
+from sw.runtime.errors import UserError
 from sw.runtime.product import Work
+
+
+class OnnxError(UserError):
+    """A model that cannot be used; the text is one line that names the node or the input."""
 
 
 class NotOnMachine(Exception):
@@ -28,7 +33,7 @@ Values = list[np.ndarray | None]
 
 
 def lower(config: Config, operator: str, attributes: dict, values: Values) -> Lowered:
-    """A node with its inputs (None where an optional one is left out). Raises NotOnMachine."""
+    """A node with its inputs (None where an optional one is left out). Raises NotOnMachine, OnnxError for inputs that do not fit."""
     if operator not in OPERATORS:
         raise NotOnMachine(f"the machine has no {operator}")
     try:
@@ -49,35 +54,44 @@ def _operand(name: str, value: np.ndarray | None) -> np.ndarray:
     return value
 
 
-def _single(name: str, value: np.ndarray | None) -> int:
-    """The one value of a tensor that is the same everywhere; 0 where it is left out."""
+def _zero_point(name: str, value: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """A zero point of the type of its operand; 0 where it is left out."""
     if value is None:
-        return 0
+        return np.zeros((), dtype)
+    if value.dtype != dtype or not value.size:
+        raise OnnxError(f"{name} has type {value.dtype} and shape {value.shape}, its operand {dtype}")
+    return value
+
+
+def _single(name: str, value: np.ndarray) -> int:
+    """The one value of a tensor that is the same everywhere."""
     if not (value == value.flat[0]).all():
         raise NotOnMachine(f"{name} differs along an axis, the machine has one for a product")
     return value.flat[0].item()
 
 
-def _alike(name: str, value: np.ndarray | None, count: int) -> list[tuple[int, np.ndarray]]:
-    """Zero points of rows or columns as (zero point, the numbers of those that have it): a product has one zero point for each operand."""
-    if value is None or value.size == 1:
+def _alike(name: str, value: np.ndarray, count: int, shapes: tuple[tuple[int, ...], ...]) -> list[tuple[int, np.ndarray]]:
+    """Zero points of rows or columns as (zero point, the numbers of those that have it): a product has one zero point for each operand.
+
+    `shapes`: those that mean one for each of the `count` rows or columns.
+    """
+    if value.size == 1 or value.shape not in shapes:
         return [(_single(name, value), np.arange(count))]
-    if value.size != count:
-        raise NotOnMachine(f"{name} differs from matrix to matrix")
     return [(int(zero_point), np.flatnonzero(value.reshape(-1) == zero_point)) for zero_point in np.unique(value)]
 
 
-def _multiplier(names: tuple[str, str], x_scale: np.ndarray | None, w_scale: np.ndarray | None, y_scale: np.ndarray | None,
-                outputs: int) -> np.ndarray:
-    """The float32 multipliers of all outputs; `names` are those of the first two."""
-    scales = []
-    for name, value in zip((*names, "y_scale"), (x_scale, w_scale, y_scale)):
+def _multiplier(scales: dict[str, np.ndarray | None], outputs: int, shapes: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """The float32 multipliers of all outputs, from the scales of both operands (the second may have one for each output) and the result."""
+    found = []
+    for number, (name, value) in enumerate(scales.items()):
         if value is None or value.dtype != np.float32:
             raise NotOnMachine(f"{name} has type {'none' if value is None else value.dtype}, the machine takes float32")
-        scales.append(value.reshape(-1))
-    multiplier = np.broadcast_to(scales[0] * scales[1] / scales[2], outputs).astype(np.float32)
+        if value.size != 1 and (number != 1 or value.shape not in shapes):
+            raise NotOnMachine(f"{name} has shape {value.shape}, the machine takes one value{' or one an output' if number == 1 else ''}")
+        found.append(value.reshape(-1))
+    multiplier = np.broadcast_to(found[0] * found[1] / found[2], outputs).astype(np.float32)
     if not ((multiplier >= np.finfo(np.float32).tiny) & np.isfinite(multiplier)).all():
-        raise NotOnMachine(f"{names[0]} * {names[1]} / y_scale is not a positive normal float32")
+        raise NotOnMachine(f"{' * '.join(list(scales)[:2])} / y_scale is not a positive normal float32")
     return multiplier
 
 
@@ -97,26 +111,33 @@ def qlinear_matmul(_config: Config, _attributes: dict, values: Values) -> Lowere
 
 def _matmul(a: np.ndarray | None, b: np.ndarray | None, a_zero: np.ndarray | None, b_zero: np.ndarray | None, scaled) -> Lowered:
     a, b = _operand("a", a), _operand("b", b)
+    if not a.ndim or not b.ndim or a.shape[-1] != (b.shape[-2] if b.ndim > 1 else b.shape[0]):
+        raise OnnxError(f"a of shape {a.shape} and b of shape {b.shape} are not matrices that fit")
     left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     rows, depth, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     if right.ndim == 2:                             # the rows of all matrices make one
         pairs, batch = [(left.reshape(-1, depth), right)], left.shape[:-2]
     else:
-        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        try:
+            batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        except ValueError:
+            raise OnnxError(f"a of shape {a.shape} and b of shape {b.shape} are not as many matrices") from None
         lefts = np.broadcast_to(left, (*batch, rows, depth)).reshape(-1, rows, depth)
         rights = np.broadcast_to(right, (*batch, depth, columns)).reshape(-1, depth, columns)
         pairs = list(zip(lefts, rights))
+    a_zero, b_zero = _zero_point("a_zero_point", a_zero, a.dtype), _zero_point("b_zero_point", b_zero, b.dtype)
+    of_a = ((rows,), (rows, 1)) if a.ndim == 2 else ()      # one for each row, and below for each column, of single matrices only
+    of_b = ((columns,), (1, columns)) if b.ndim == 2 else ()
     extra, form = {}, {}
     if scaled is not None:
         a_scale, b_scale, y_scale, y_zero = scaled
-        if a_scale is not None and a_scale.size > 1:
-            raise NotOnMachine("a_scale differs from row to row, the machine has one for each column")
-        extra = {"bias": np.zeros(columns, np.int32), "multiplier": _multiplier(("a_scale", "b_scale"), a_scale, b_scale, y_scale, columns)}
-        form = {"output": str(_operand("y_zero_point", y_zero).dtype), "output_zero_point": _single("y_zero_point", y_zero)}
+        multiplier = _multiplier({"a_scale": a_scale, "b_scale": b_scale, "y_scale": y_scale}, columns, of_b)
+        extra = {"bias": np.zeros(columns, np.int32), "multiplier": multiplier}
+        form = _result(y_zero)
     works, places = [], []
     for number, (one, other) in enumerate(pairs):
-        for a_zero_point, of_rows in _alike("a_zero_point", a_zero, len(one)):
-            for b_zero_point, of_columns in _alike("b_zero_point", b_zero, columns):
+        for a_zero_point, of_rows in _alike("a_zero_point", a_zero, len(one), of_a):
+            for b_zero_point, of_columns in _alike("b_zero_point", b_zero, columns, of_b):
                 product = Gemm(m=len(of_rows), n=len(of_columns), k=depth, a_dtype=str(one.dtype), b_dtype=str(other.dtype),
                                a_zero_point=a_zero_point, b_zero_point=b_zero_point, **form)
                 operands = {"a": one[of_rows], "b": other[:, of_columns]}
@@ -132,6 +153,12 @@ def _matmul(a: np.ndarray | None, b: np.ndarray | None, a_zero: np.ndarray | Non
     return Lowered(works, join)
 
 
+def _result(zero_point: np.ndarray | None) -> dict:
+    """Fields of a product with an 8-bit result."""
+    zero_point = _operand("y_zero_point", zero_point)
+    return {"output": str(zero_point.dtype), "output_zero_point": _single("y_zero_point", zero_point)}
+
+
 # Convolutions
 
 
@@ -143,12 +170,13 @@ def conv_integer(config: Config, attributes: dict, values: Values) -> Lowered:
 def qlinear_conv(config: Config, attributes: dict, values: Values) -> Lowered:
     """QLinearConv: x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, bias."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = values[:8]
-    outputs = _operand("w", w).shape[0]
-    given = _at(values, 8)
-    extra = {"bias": np.zeros(outputs, np.int32) if given is None else given.astype(np.int32),
-             "multiplier": _multiplier(("x_scale", "w_scale"), x_scale, w_scale, y_scale, outputs)}
-    form = {"output": str(_operand("y_zero_point", y_zero).dtype), "output_zero_point": _single("y_zero_point", y_zero)}
-    return _conv(config, attributes, x, w, x_zero, w_zero, extra, form)
+    outputs, bias = _operand("w", w).shape[0], _at(values, 8)
+    bias = np.zeros(outputs, np.int32) if bias is None else bias
+    if bias.shape != (outputs,):
+        raise OnnxError(f"bias has shape {bias.shape}, w makes {outputs} outputs")
+    multiplier = _multiplier({"x_scale": x_scale, "w_scale": w_scale, "y_scale": y_scale}, outputs, ((outputs,),))
+    extra = {"bias": bias.astype(np.int32), "multiplier": multiplier}
+    return _conv(config, attributes, x, w, x_zero, w_zero, extra, _result(y_zero))
 
 
 def window_of(attributes: dict, shape: tuple[int, ...], kernel: tuple[int, ...]) -> Window:
@@ -184,14 +212,22 @@ def _conv(config: Config, attributes: dict, x: np.ndarray | None, w: np.ndarray 
         return Lowered(lowered.works, lambda results: lowered.join(results)[:, :, 0])
     if x.ndim != 4:
         raise NotOnMachine(f"x has {x.ndim - 2} spatial dimensions, the machine takes 1 or 2")
-    if attributes.get("pads") and min(attributes["pads"]) < 0:
-        raise NotOnMachine(f"pads = {list(attributes['pads'])} crop the image")
-    groups, window, dilations = attributes.get("group", 1), window_of(attributes, x.shape, w.shape[2:]), attributes.get("dilations", [1, 1])
+    groups = attributes.get("group", 1)
+    if w.ndim != 4 or groups < 1 or x.shape[1] != groups * w.shape[1] or w.shape[0] % groups:
+        raise OnnxError(f"x of shape {x.shape} and w of shape {w.shape} do not fit with group = {groups}")
+    x_zero, w_zero = _zero_point("x_zero_point", x_zero, x.dtype), _zero_point("w_zero_point", w_zero, w.dtype)
+    if attributes.get("auto_pad", "NOTSET") == "NOTSET" and min(attributes.get("pads", [0])) < 0:       # crop
+        top, left, bottom, right = (max(0, -pad) for pad in attributes["pads"])
+        x = x[:, :, top:x.shape[2] - bottom, left:x.shape[3] - right]
+        attributes = attributes | {"pads": [max(0, pad) for pad in attributes["pads"]]}
+        if not x.size:
+            raise OnnxError(f"pads = {list(attributes['pads'])} leave no image")
+    window, dilations = window_of(attributes, x.shape, w.shape[2:]), attributes.get("dilations", [1, 1])
     # Groups that fit a wave together are one product, whose other blocks are zero: alone they would leave more of the array idle.
     inputs, outputs = w.shape[1], w.shape[0] // groups
     together = max(1, min(groups, config.tile // max(inputs, outputs)))
     works, places = [], []
-    for zero_point, alike in _alike("w_zero_point", w_zero, w.shape[0]):
+    for zero_point, alike in _alike("w_zero_point", w_zero, w.shape[0], ((w.shape[0],),)):
         for first in range(0, groups, together):
             stop = min(groups, first + together)
             chosen = alike[(alike >= first * outputs) & (alike < stop * outputs)]

@@ -5,7 +5,6 @@ concatenation) with its activation. A tensor is live from the unit that makes it
 between two units the network can be cut; what lies between two cuts is a block (a residual block, an inception module).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -107,33 +106,29 @@ class Sequence:
         starts = (0, *(cut + 1 for cut in self.cuts))
         return tuple(range(start, cut + 1) for start, cut in zip(starts, self.cuts))
 
-    @cached_property
-    def _known(self) -> dict[tuple[str, int], int]:
-        return {}
-
     def plain_bytes(self, number: int) -> int:
         """Features that a unit reads and makes, for one sample."""
-        return self._once("plain", number, self._plain)
+        return self._plain_bytes[number]
 
     def live_bytes(self, number: int) -> int:
         """The same and, besides, all other tensors that are live while it works: a block's input, branches that wait for the merge."""
-        return self._once("live", number, self._live)
+        return self._live_bytes[number]
 
-    def _once(self, kind: str, number: int, work: Callable[[int], int]) -> int:
-        if (kind, number) not in self._known:
-            self._known[kind, number] = work(number)
-        return self._known[kind, number]
+    @cached_property
+    def _plain_bytes(self) -> tuple[int, ...]:
+        return tuple(FEATURE_BYTES * (sum(self.read_elements(unit, name) for name in unit.inputs) + unit.elements) for unit in self.units)
 
-    def _plain(self, number: int) -> int:
-        unit = self.units[number]
-        return FEATURE_BYTES * (sum(self.read_elements(unit, name) for name in unit.inputs) + unit.elements)
+    @cached_property
+    def _live_bytes(self) -> tuple[int, ...]:
+        return tuple(self._plain_bytes[number] + FEATURE_BYTES * self._waiting(number) for number in range(len(self.units)))
 
-    def _live(self, number: int) -> int:
+    def _waiting(self, number: int) -> int:
+        """Elements that are live while a unit works, besides what it reads and makes."""
         unit = self.units[number]
         others = (name for name, at in self.place.items()
                   if at < number and name not in unit.inputs and max(self.readers[name], default=-1) > number)
         kept = sum(self.elements(name) - self.read_elements(unit, name) for name in unit.inputs if max(self.readers[name]) > number)
-        return self.plain_bytes(number) + FEATURE_BYTES * (sum(map(self.elements, others)) + kept)
+        return sum(map(self.elements, others)) + kept
 
     def read_elements(self, unit: Unit, name: str) -> int:
         """Elements that a unit reads of a tensor: with gated channels not all."""

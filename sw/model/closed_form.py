@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gen.config import Config, Unit
 from gen.isa import Mode
 from gen.timing import drain, interval
-from sw.model.ideal import ceil_div, pieces
+from sw.model.ideal import ceil_div, mode_of, pieces
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,16 @@ class Work:
     busy_store: int
 
 
-def tile_rows(config: Config, modes: set[Mode], rows: int) -> int:
-    """Rows of an output tile: what the output buffers and half of a moving buffer hold, evenly divided. `rows` are those of the product."""
+def row_limit(config: Config, modes: set[Mode]) -> int:
+    """Rows that the output buffers and half of a moving buffer hold in all these modes, so that loads run ahead of the array."""
     wide = config.array.unit is Unit.SINGLE or any(mode.wide for mode in modes)
-    capacity = max(config.moving_capacity // 2, min(config.array.side, config.moving_capacity))
-    limit = min(config.wide_rows if wide else config.narrow_rows, capacity * min(mode.parts for mode in modes))
+    streamed = max(config.moving_capacity // 2, min(config.array.side, config.moving_capacity))
+    return min(config.wide_rows if wide else config.narrow_rows, streamed * min(mode.parts for mode in modes))
+
+
+def tile_rows(config: Config, modes: set[Mode], rows: int) -> int:
+    """Rows of an output tile of a product of `rows`: as many as fit, evenly divided."""
+    limit = row_limit(config, modes)
     return min(limit, 4 * ceil_div(ceil_div(rows, ceil_div(rows, limit)), 4))
 
 
@@ -44,18 +49,11 @@ def cut(config: Config, n: int, k: int) -> tuple[list[tuple[int, int]], list[tup
     return along_n, along_k
 
 
-def mode_of(config: Config, n_blocks: int, k_blocks: int) -> Mode:
-    """Mode of a wave on a tile of so many blocks."""
-    if config.array.unit is Unit.FLEX:
-        return Mode((n_blocks < 2) | (k_blocks < 2) << 1)
-    return Mode.ISW if config.array.unit is Unit.QUAD else Mode.FW
-
-
 def work(config: Config, m: int, n: int, k: int, *, output_bytes: int = 4, rows: int | None = None) -> Work:
     """An m x k by k x n product on one group. `rows`: of an output tile; None takes the most that fit."""
     side, unit = config.array.side, config.array.unit
     n_tiles, k_tiles = cut(config, n, k)
-    modes = {mode_of(config, n_blocks, k_blocks) for n_blocks, _ in n_tiles for k_blocks, _ in k_tiles}
+    modes = {mode_of(config, k_blocks, n_blocks) for n_blocks, _ in n_tiles for k_blocks, _ in k_tiles}
     rows = min(rows or tile_rows(config, modes, m), m)
     heights = Counter({rows: m // rows})
     heights[m % rows] += m % rows > 0
@@ -64,7 +62,7 @@ def work(config: Config, m: int, n: int, k: int, *, output_bytes: int = 4, rows:
     for height, tiles in heights.items():
         for n_blocks, columns in n_tiles:
             for k_blocks, depth in k_tiles:
-                mode, count = mode_of(config, n_blocks, k_blocks), tiles * columns * depth
+                mode, count = mode_of(config, k_blocks, n_blocks), tiles * columns * depth
                 streamed = ceil_div(height, mode.parts)
                 waves[mode] += count
                 busy += count * streamed
@@ -75,7 +73,7 @@ def work(config: Config, m: int, n: int, k: int, *, output_bytes: int = 4, rows:
             stored += tiles * columns * height * blocks * output_bytes
             store += tiles * columns * height * blocks * (side // config.buffers.store_lanes)
     # The last wave ends with its last row; it is a full one along k, since remainders come first.
-    last = ceil_div((m - 1) % rows + 1, mode_of(config, n_tiles[-1][0], k_tiles[0][0]).parts)
+    last = ceil_div((m - 1) % rows + 1, mode_of(config, k_tiles[0][0], n_tiles[-1][0]).parts)
     return Work(cycles - interval(config, last) + last + drain(config), dict(+waves), busy, moving, stationary, stored, store)
 
 

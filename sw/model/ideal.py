@@ -25,6 +25,13 @@ def ceil_div(value: int, by: int) -> int:
     return -(-value // by)
 
 
+def mode_of(config: Config, k_blocks: int, n_blocks: int) -> Mode:
+    """Mode of a wave whose stationary tile covers one or two blocks of a core's side in each direction."""
+    if config.array.unit is Unit.FLEX:
+        return Mode((n_blocks < 2) | (k_blocks < 2) << 1)
+    return Mode.ISW if config.array.unit is Unit.QUAD else Mode.FW
+
+
 def ideal(config: Config, m: int, n: int, k: int, *, split_k: bool = False) -> Ideal:
     """A product on all groups of a machine. `split_k`: the groups share k, not m."""
     groups, side = config.array.groups, config.array.side

@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class MachineError(RuntimeError):
     """The machine stopped before the end of a program; the text is one line with cause and index."""
+
+
+class MismatchError(RuntimeError):
+    """A result differs from the golden model, or a counter from the prediction; the text is one line."""

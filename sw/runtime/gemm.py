@@ -7,15 +7,14 @@ import numpy as np
 
 from gen.config import Config
 from sw.golden.gemm import OPERANDS
-from sw.golden.gemm import gemm as golden
 from sw.runtime import report
 from sw.runtime.errors import UserError
+from sw.runtime.product import ENGINES, Work, compute
 from sw.runtime.report import Report
 
 if TYPE_CHECKING:
     from sw.runtime.board import Board
 
-ENGINES = ("rtl", "model", "golden", "board")
 MEMORY = 1 << 32   # bytes that an address of 32 bits reaches
 
 
@@ -35,9 +34,7 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
           progress: Callable[[str], None] | None = None) -> list[Report]:
     """The same for many products; on the RTL they share one simulator process."""
     from sw.compiler.errors import CompileError
-    from sw.compiler.lower import compile_gemm
-    from sw.model import predict
-    from sw.runtime import engines
+    from sw.compiler.tiling import Gemm
     from sw.runtime import memory as memories
 
     if engine not in ENGINES:
@@ -50,30 +47,20 @@ def gemms(config: Config, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, eng
         raise UserError(f"engine = {engine!r} needs a board" if board is None else f"engine = {engine!r} takes no board")
     if board is not None:
         config = board.configuration(config)
-    tell = progress or (lambda text: None)
-    programs = []
+    works = []
     for a, b in pairs:
         check_operands(config, a, b)
-        tell(f"compiling program {len(programs) + 1} of {len(pairs)}")
         try:
-            programs.append(compile_gemm(config, a.shape[0], b.shape[1], a.shape[1], a_dtype=str(a.dtype), b_dtype=str(b.dtype),
-                                         a_zero_point=a_zero_point, b_zero_point=b_zero_point))
+            product = Gemm(m=a.shape[0], n=b.shape[1], k=a.shape[1], a_dtype=str(a.dtype), b_dtype=str(b.dtype),
+                           a_zero_point=a_zero_point, b_zero_point=b_zero_point)
         except CompileError as error:
             raise UserError(str(error)) from None
-        if board is not None:
-            board.check_room(programs[-1].memory)
-    wanted = [golden(a, b, a_zero_point=a_zero_point, b_zero_point=b_zero_point) for a, b in pairs]
-    if engine == "golden":
-        tell("predicting")
-        predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
-        runs = [engines.Run(value, prediction.counters, prediction) for value, prediction in zip(wanted, predictions)]
-    else:
-        images = [program.image(a=a, b=b) for program, (a, b) in zip(programs, pairs)]
-        if memory is not None:
-            runs = memories.run(config, memory, programs, images, progress=progress)
-        else:
-            runs = engines.run(config, programs, images, engine=engine, board=board, progress=progress)
-    return [_report(config, engine, memory, board, a, b, value, run) for (a, b), value, run in zip(pairs, wanted, runs)]
+        works.append(Work(product, {"a": a, "b": b}))
+    try:
+        found = compute(config, works, engine=engine, memory=memory, board=board, progress=progress)
+    except CompileError as error:
+        raise UserError(str(error)) from None
+    return [_report(config, engine, memory, board, a, b, value, run) for (a, b), (run, value) in zip(pairs, found)]
 
 
 def _report(config: Config, engine: str, memory: str | None, board: "Board | None", a: np.ndarray, b: np.ndarray, wanted: np.ndarray,

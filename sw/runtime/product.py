@@ -11,7 +11,7 @@ from sw.golden.conv import conv2d
 from sw.golden.gemm import gemm
 from sw.golden.requantise import add_bias, requantise
 from sw.runtime import engines
-from sw.runtime.errors import MachineError, UserError
+from sw.runtime.errors import MismatchError, UserError
 
 if TYPE_CHECKING:
     from sw.compiler.tiling import Gemm
@@ -41,27 +41,46 @@ def golden(work: Work) -> np.ndarray:
     return requantise(sums, given["bias"], given["multiplier"], product.output_zero_point, product.output, product.relu)
 
 
-def run(config: Config, works: Sequence[Work], *, engine: str = "rtl", board: "Board | None" = None,
-        progress: Callable[[str], None] | None = None) -> list[engines.Run]:
-    """Compile and run each; on the RTL they share one simulator process. The golden engine runs nothing: its counters are predictions.
+def compute(config: Config, works: Sequence[Work], *, engine: str = "rtl", memory: str | None = None, board: "Board | None" = None,
+            progress: Callable[[str], None] | None = None) -> list[tuple[engines.Run, np.ndarray]]:
+    """Compile and run each; what it gave, and what the golden model gives. On the RTL they share one simulator process.
 
-    Raises CompileError for what the machine cannot hold, MachineError where it stops, or a result or a counter is not as it must be.
+    The golden engine runs nothing: its counters are predictions. With `memory`, a DRAM part, the RTL's port leads to it. Raises
+    CompileError for what the machine cannot hold, UserError for an engine that is none, MachineError where the machine stops.
     """
     from sw.compiler.lower import compile_product
     from sw.model import predict
+    from sw.runtime import memory as memories
 
     if engine not in ENGINES:
         raise UserError(f"engine = {engine!r} is none of {', '.join(ENGINES)}")
-    programs = [compile_product(config, work.product) for work in works]
+    tell = progress or (lambda text: None)
+    programs = []
+    for work in works:
+        tell(f"compiling program {len(programs) + 1} of {len(works)}")
+        programs.append(compile_product(config, work.product))
+        if board is not None:
+            board.check_room(programs[-1].memory)
     wanted = [golden(work) for work in works]
     if engine == "golden":
+        tell("predicting")
         predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
-        return [engines.Run(value, prediction.counters, prediction) for value, prediction in zip(wanted, predictions)]
-    images = [program.image(**work.operands) for program, work in zip(programs, works)]
-    runs = engines.run(config, programs, images, engine=engine, board=board, progress=progress)
-    for run, value in zip(runs, wanted):
-        if not np.array_equal(run.result, value):
-            raise MachineError(f"result differs from the golden model in {np.count_nonzero(run.result != value)} of {value.size} values")
-        if run.mismatches:
-            raise MachineError(run.mismatches[0])
-    return runs
+        runs = [engines.Run(value, prediction.counters, prediction) for value, prediction in zip(wanted, predictions)]
+    else:
+        images = [program.image(**work.operands) for program, work in zip(programs, works)]
+        if memory is not None:
+            runs = memories.run(config, memory, programs, images, progress=progress)
+        else:
+            runs = engines.run(config, programs, images, engine=engine, board=board, progress=progress)
+    return list(zip(runs, wanted))
+
+
+def run(config: Config, works: Sequence[Work], **options) -> list[engines.Run]:
+    """`compute`, all of whose results and counters must be as they should: else MismatchError."""
+    found = compute(config, works, **options)
+    for done, value in found:
+        if not np.array_equal(done.result, value):
+            raise MismatchError(f"result differs from the golden model in {np.count_nonzero(done.result != value)} of {value.size} values")
+        if done.mismatches:
+            raise MismatchError(done.mismatches[0])
+    return [done for done, _ in found]

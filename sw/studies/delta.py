@@ -10,7 +10,8 @@ from pathlib import Path
 from sw.delta.footprint import distinct_elements
 from sw.delta.time import TITAN_V, time
 from sw.delta.traffic import TILES, filter_inefficiency, input_inefficiency, tile_for, traffic
-from sw.studies.table import Claim, claims_table, markdown, save
+from sw.plots import save
+from sw.studies.table import Claim, claims_table, markdown
 from sw.workloads.catalogue import network
 from sw.workloads.network import Conv
 
@@ -118,4 +119,3 @@ def plot(points: list[Point], path: Path):
         axis.grid(axis="y", alpha=0.3)
     figure.suptitle(f"DeLTA: ResNet-50, forward, batch {BATCH}, Titan V", fontsize=12)
     save(figure, path)
-    plt.close(figure)

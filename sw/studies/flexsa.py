@@ -7,7 +7,7 @@ which leave any of these arrays idle and belong to it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from gen.config import ORGANISATIONS, Config
 from gen.isa import Mode
 from sw.model.closed_form import counters, on_groups
 from sw.model.energy import energy
-from sw.studies.table import Claim, claims_table, markdown, save
+from sw.plots import save
+from sw.studies.table import Claim, claims_table, markdown
 from sw.workloads.catalogue import network
 from sw.workloads.network import Conv, Network
 from sw.workloads.products import Phase, Product, products_of
 from sw.workloads.prunetrain import series
 
 BATCH = {"resnet50": 32, "inception_v4": 32, "mobilenet_v2": 128, "vgg11": 128}
-LAST_EPOCH, LAST_INTERVAL = {"resnet50": 90, "vgg11": 180}, 10
+EPOCHS = {"resnet50": 90, "vgg11": 182}
 GRADIENT_SUM_BYTES = 4
 
 
@@ -48,32 +49,28 @@ class Point:
     local_bytes: int                # from the global to the local buffers
     dram_bytes: int
     energy: dict[str, float]        # pJ
-    modes: dict[str, float]         # share of the waves' rows
+    modes: dict[str, float]         # share of the waves
 
 
 def states() -> Iterator[State]:
-    """The networks of the study. A state lasts until the next one that is known."""
-    for name, ratio in (("resnet50", "0.2"), ("resnet50", "0.3"), ("vgg11", "0.2")):
-        epochs = [int(epoch) for network_, of, epoch in series() if (network_, of) == (name, ratio) and epoch.isdigit() and int(epoch)]
-        workload, borders = f"{name}, ratio {ratio}", [*epochs, epochs[-1] + LAST_INTERVAL]
-        yield State(workload, "dense", name, epochs[0])
-        for epoch, following in zip(epochs, borders[1:]):
-            yield State(workload, f"epoch {epoch}", f"{name}@prunetrain:{ratio}:{epoch}", following - epoch)
+    """The networks of the study. A state lasts until the next one that is known, the last one to the end of the training."""
     dense = network("resnet50").macs
+    for name, ratio in (("resnet50", "0.2"), ("resnet50", "0.3"), ("vgg11", "0.2")):
+        yield from pruned(f"{name}, ratio {ratio}", name, ratio)
     for ratio in ("0.2", "0.3"):        # every channel of Inception v4 as much thinner as makes ResNet-50's multiply-adds fewer
-        for state in list(resnet_states(ratio)):
+        for state in pruned(f"inception_v4, as {ratio}", "resnet50", ratio):
             factor = round(sqrt(network(state.network).macs / dense), 3)
-            yield State(f"inception_v4, as {ratio}", state.label, "inception_v4" if factor == 1 else f"inception_v4@{factor}", state.epochs)
+            yield replace(state, network="inception_v4" if factor == 1 else f"inception_v4@{factor}")
     yield State("mobilenet_v2", "dense", "mobilenet_v2", 1)
     yield State("mobilenet_v2", "x 0.75", "mobilenet_v2@0.75", 1)
 
 
-def resnet_states(ratio: str) -> Iterator[State]:
-    """ResNet-50's states at one strength of pruning."""
-    epochs = [int(epoch) for name, of, epoch in series() if (name, of) == ("resnet50", ratio)]
-    yield State("", "dense", "resnet50", epochs[0])
-    for epoch, following in zip(epochs, [*epochs[1:], epochs[-1] + LAST_INTERVAL]):
-        yield State("", f"epoch {epoch}", f"resnet50@prunetrain:{ratio}:{epoch}", following - epoch)
+def pruned(workload: str, name: str, ratio: str) -> Iterator[State]:
+    """A network's states at one strength of pruning."""
+    epochs = [int(epoch) for network_, of, epoch in series() if (network_, of) == (name, ratio) and epoch.isdigit() and int(epoch)]
+    yield State(workload, "dense", name, epochs[0])
+    for epoch, following in zip(epochs, [*epochs[1:], EPOCHS[name]]):
+        yield State(workload, f"epoch {epoch}", f"{name}@prunetrain:{ratio}:{epoch}", following - epoch)
 
 
 def dram_bytes(net: Network, product: Product, batch: int) -> tuple[int, int]:
@@ -94,7 +91,7 @@ def point(state: State, base: Config, organisation: str) -> Point:
     batch = BATCH[state.network.split("@")[0]]
     macs = cycles = local = dram = 0
     spent: dict[str, float] = {}
-    rows = dict.fromkeys(Mode, 0)
+    waves = dict.fromkeys(Mode, 0)
     for product in products_of(net, batch, training=True):
         layer = net.by_name[product.layer]
         if isinstance(layer, Conv) and layer.depthwise:
@@ -103,16 +100,16 @@ def point(state: State, base: Config, organisation: str) -> Point:
                           output_bytes=GRADIENT_SUM_BYTES if product.phase is Phase.WEIGHT_GRADIENT else 1)
         read, written = dram_bytes(net, product, batch)
         macs += product.macs
-        cycles += product.groups * found.cycles
-        local += product.groups * (found.moving_words + found.stationary_words) * config.array.side
+        cycles += found.cycles
+        local += (found.moving_words + found.stationary_words) * config.array.side
         dram += read + written
+        assert product.groups == 1      # DRAM bytes are the whole layer's
         for part, value in energy(config, counters(config, found, read, written)).items():
-            spent[part] = spent.get(part, 0.0) + product.groups * value
-        for mode, waves in found.waves.items():
-            rows[mode] += product.groups * waves
-    waves = sum(rows.values())
+            spent[part] = spent.get(part, 0.0) + value
+        for mode, count in found.waves.items():
+            waves[mode] += count
     return Point(state, organisation, macs, cycles, macs / (config.pes * cycles), local, dram, spent,
-                 {mode.name: count / waves for mode, count in rows.items()})
+                 {mode.name: count / sum(waves.values()) for mode, count in waves.items()})
 
 
 def run(tell: Callable[[str], None] = lambda text: None) -> list[Point]:
@@ -133,7 +130,7 @@ def average(points: list[Point], workload: str, organisation: str, value: Callab
 def utilisation(points: list[Point], workload: str, organisation: str) -> float:
     """All multiply-adds of a workload's training over all its cycles."""
     return (average(points, workload, organisation, lambda one: one.macs)
-            / average(points, workload, organisation, lambda one: one.cycles * one.macs / one.utilisation / one.cycles))
+            / average(points, workload, organisation, lambda one: one.macs / one.utilisation))
 
 
 def claims(points: list[Point]) -> list[Claim]:
@@ -222,4 +219,3 @@ def plot(points: list[Point], path: Path):
     above.legend(ncols=5, loc="upper left", fontsize=8)
     figure.suptitle("FlexSA and the plain organisations, 16,384 PEs", fontsize=12)
     save(figure, path)
-    plt.close(figure)

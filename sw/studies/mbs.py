@@ -13,7 +13,8 @@ from sw.mbs.schedule import Variant, groups_of
 from sw.mbs.time import MEMORIES, Step, step
 from sw.mbs.traffic import Group
 from sw.mbs.units import Sequence, units_of
-from sw.studies.table import Claim, claims_table, markdown, save
+from sw.plots import save
+from sw.studies.table import Claim, claims_table, markdown
 from sw.workloads.catalogue import network
 
 NETWORKS = {"resnet50": 32, "resnet101": 32, "resnet152": 32, "inception_v3": 32, "inception_v4": 32, "alexnet": 64}
@@ -58,7 +59,7 @@ def point(name: str, variant: Variant, *, optimal: bool = True, buffer: int = BU
 
 
 def run(tell: Callable[[str], None] = lambda text: None) -> list[Point]:
-    """Variants of all networks, the greedy groups, sizes of the buffer for ResNet-50, kinds of memory for all."""
+    """Variants of all networks, the greedy groups, kinds of memory, and sizes of the buffer for some."""
     found = []
     for name in NETWORKS:
         tell(f"reproduce mbs: {name}")
@@ -94,8 +95,8 @@ def claims() -> list[Claim]:
     return found
 
 
-def text(points: list[Point]) -> str:
-    """All tables."""
+def text(_points: list[Point]) -> str:
+    """All tables: `point` knows every step that has been made."""
     def step_of(name: str, variant: Variant, **options) -> Step:
         return point(name, variant, **options).step
 
@@ -138,7 +139,7 @@ def to_points(points: list[Point]) -> list[dict]:
              "dram_bytes": one.step.dram_bytes, "energy_j": one.step.energy, "groups": one.groups} for one in points]
 
 
-def plot(points: list[Point], path: Path):
+def plot(_points: list[Point], path: Path):
     """Bytes, time and energy of the variants against Baseline; bytes over the buffer's size."""
     import matplotlib
 
@@ -168,4 +169,3 @@ def plot(points: list[Point], path: Path):
         axis.grid(axis="y", alpha=0.3)
     figure.suptitle("Mini-batch serialisation on WaveCore, training steps", fontsize=12)
     save(figure, path)
-    plt.close(figure)

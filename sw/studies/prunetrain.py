@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sw.studies.table import Claim, claims_table, markdown, save
+from sw.plots import save
+from sw.studies.table import Claim, claims_table, markdown
 from sw.workloads.catalogue import network
 from sw.workloads.prunetrain import norm_accesses, series, training_macs
 
@@ -109,4 +110,3 @@ def plot(points: list[Point], path: Path):
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     save(figure, path)
-    plt.close(figure)

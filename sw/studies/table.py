@@ -1,10 +1,8 @@
 """What a study gives back: tables with the paper's number beside ours, the points as JSON, and a plot."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,7 +12,7 @@ class Claim:
     name: str
     paper: float
     ours: float
-    source: str             # "paper": its abstract; "derived": arithmetic from its definitions; "recalled": unchecked
+    source: str             # "paper": its abstract; "log": its authors'; "derived": from its definitions; "recalled": unchecked
     form: str = "{:.3g}"    # how to print both
     remark: str = ""
 
@@ -42,13 +40,3 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def to_json(points: object) -> str:
     """Points as a JSON file."""
     return json.dumps(points, indent=1) + "\n"
-
-
-def save(figure, path: Path):
-    """Write a matplotlib figure in one step, the same bytes for the same figure."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -46,6 +46,8 @@ def test_outputs_and_json(folder, capsys):
     (["no.onnx", "--input", "x.npz"], "model = 'no.onnx' cannot be read: No such file"),
     (["bad.onnx", "--input", "x.npz"], "model = 'bad.onnx' is not an ONNX file"),
     (["m.onnx", "--input", "x.npz", "--memory", "x"], "memory = 'x' is for programs"),
+    (["m.onnx", "--input", "x.npz", "--limit", "5"], "limit = '5' is for programs"),
+    (["m.onnx", "--input", "damaged.npz"], "input = 'damaged.npz' is not an .npz file of plain arrays"),
     (["m.onnx", "--input", "other.npz"], "input 'a' is missing"),
     (["m.onnx", "--input", "x.npz", "--output", "no/y.npz"], "output = 'no/y.npz': the folder 'no' does not exist"),
     (["x.npz", "--input", "x.npz"], "input = 'x.npz' is for models (.onnx)"),
@@ -53,6 +55,21 @@ def test_outputs_and_json(folder, capsys):
 def test_mistakes(folder, capsys, words, message):
     (folder / "bad.onnx").write_bytes(b"\xff" * 40)
     np.savez("other.npz", z=np.zeros(3))
+    np.savez_compressed("damaged.npz", a=np.arange(4000))
+    data = bytearray((folder / "damaged.npz").read_bytes())
+    data[200:260] = bytes(60)
+    (folder / "damaged.npz").write_bytes(data)
     assert main(["run", *words, "--engine", "model"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"flexwave: {message}") and error.count("\n") == 1
+
+
+def test_a_wrong_machine_is_exit_1(folder, capsys, monkeypatch):
+    """The golden model is asked about every product: here it disagrees."""
+    from sw.runtime import product
+
+    golden = product.golden
+    monkeypatch.setattr(product, "golden", lambda work: golden(work) + 1)
+    assert main(["run", "m.onnx", "--engine", "model", "--config", "tiny", "--input", "x.npz", "--output", "y.npz"]) == 1
+    assert capsys.readouterr().err == "flexwave: result differs from the golden model in 35 of 35 values\n"
+    assert not (folder / "y.npz").exists()

@@ -6,7 +6,6 @@ import pytest
 from gen.config import ORGANISATIONS, Config
 from gen.presets import PRESETS
 from sw.compiler.layout import (
-    mode_of,
     pack_moving,
     pack_parameters,
     pack_stationary,
@@ -15,6 +14,7 @@ from sw.compiler.layout import (
     unpack_moving,
     unpack_result,
 )
+from sw.model.ideal import mode_of
 
 CASES = [(preset, organisation) for preset in ("tiny", "small") for organisation in ORGANISATIONS]
 

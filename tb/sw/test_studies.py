@@ -64,7 +64,7 @@ def test_command(tmp_path, capsys):
     assert len(json.loads((folder / "points.json").read_text())) == 29
     first = (folder / "prunetrain.svg").read_bytes()
     assert main(["reproduce", "prunetrain", "--out", str(folder)]) == 0
-    assert len(first) == len((folder / "prunetrain.svg").read_bytes())
+    assert first == (folder / "prunetrain.svg").read_bytes()
     (tmp_path / "file").write_text("")
     capsys.readouterr()
     assert main(["reproduce", "delta", "--out", str(tmp_path / "file")]) == 2

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sw.compiler import CompileError, Program, Window, compile_conv
-from sw.golden.conv import conv2d
-from sw.golden.requantise import requantise
 from sw.runtime import engines
+from sw.runtime.product import Work, golden
+from tb.sw.test_convolution import operands
 from tb.system.machines import MACHINES, machine
 
 WINDOWS = 10
@@ -49,24 +49,10 @@ def test_random_convolutions(preset, organisation):
         except CompileError as error:       # the slices of a tiny machine with four groups have 128 words
             assert "slice_words" in str(error)
             continue
-        product = program.gemm
-
-        def values(shape, dtype):
-            return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape, dtype)
-
-        x = values((window.images, window.height, window.width, product.k), product.a_dtype)
-        w = values((*window.kernel, product.k, product.n), product.b_dtype)
-        sums = conv2d(x, w, stride=window.stride, pad=window.padding, x_zero_point=product.a_zero_point, w_zero_point=product.b_zero_point)
-        scale = {}
-        if product.parameters:
-            scale = {"bias": rng.integers(-9999, 9999, product.n, np.int32),
-                     "multiplier": rng.uniform(1e-5, 1e-3, product.n).astype(np.float32)}
-            sums = requantise(sums, scale["bias"], scale["multiplier"], 0, np.dtype(product.output), product.relu)
-        elif product.relu:
-            sums = np.maximum(sums, 0)
+        given = operands(program, seed + len(programs))
         programs.append(program)
-        images.append(program.image(a=x, b=w, **scale))
-        wanted.append(sums)
+        images.append(program.image(**given))
+        wanted.append(golden(Work(program.gemm, given)))
     assert len(programs) >= WINDOWS
     for run, program, result in zip(engines.run(config, programs, images), programs, wanted):
         assert run.mismatches == (), program.gemm

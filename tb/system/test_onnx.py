@@ -59,6 +59,7 @@ def test_integer_operators_on_the_rtl(ran, name):
 
 @pytest.mark.parametrize("pattern,reason", ON_HOST.items(), ids=lambda value: "")
 def test_the_rest_on_the_host(ran, pattern, reason):
+    assert cases(pattern)
     for name in cases(pattern):
         runs = ran(name, "rtl")
         assert [run.place for run in runs] == ["host"] and reason in runs[0].reason, name
