@@ -6,7 +6,7 @@ import json
 from sw.cli.console import configuration, integer, output_file, progress, write_bytes
 from sw.runtime.errors import UserError
 
-OPTIONS = ("batch", "phase", "schedule")
+OPTIONS = ("batch", "phase", "schedule", "report")
 PHASES = ("inference", "training")
 DEFAULT_SCHEDULE = "archopt"
 
@@ -22,13 +22,14 @@ def add_options(command):
     """Add the options that only networks have."""
     command.add_argument("--batch", metavar="B", help="of a network: samples at a time (default: 1)")
     command.add_argument("--phase", choices=PHASES, help="of a network: inference (default), or a training step")
+    command.add_argument("--report", metavar="FILE.html", help="of a network: write plots and a table as one page")
     command.add_argument("--schedule", metavar="NAME",
                          help=f"of a training step: baseline, archopt, il, mbs-fs, mbs1 or mbs2 (default: {DEFAULT_SCHEDULE})")
 
 
 def run(options) -> int:
     """Print the table."""
-    out = output_file("json", options.json if options.json != "-" else None)
+    out, report = output_file("json", options.json if options.json != "-" else None), output_file("report", options.report)
     if options.engine not in (None, "model"):
         raise UserError(f"engine = {options.engine!r} is none of model (the cost of a network; run an .onnx model for its data)")
     for field in ("input", "output", "out", "device", "baud", "size", "limit"):
@@ -56,6 +57,10 @@ def run(options) -> int:
     text = json.dumps(cost.to_dict(), indent=1)
     if out:
         write_bytes(out, (text + "\n").encode())
+    if report:
+        from sw.cost.page import page
+
+        write_bytes(report, page(cost).encode())
     print(text if options.json == "-" else cost.to_text())
     return 0
 

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
 
 import pytest
 
@@ -112,3 +116,47 @@ def test_the_figures_of_the_page():
     text = " ".join((ROOT / "sw/README.md").read_text().split())
     assert f"the products take {products / 1e6:.1f} million cycles ({cost.macs / (256 * products):.1%} of".replace("%", " %") in text
     assert f"another {(cost.cycles - products) / 1e6:.1f} million ({cost.utilization:.1%} together)".replace("%", " %") in text
+
+
+# The page
+
+
+@pytest.fixture
+def page_file(tmp_path):
+    """A training step's page."""
+    path = tmp_path / "page.html"
+    words = ["run", "vgg8", "--config", "paper", "--phase", "training", "--batch", "64", "--schedule", "mbs1"]
+    assert main([*words, "--report", str(path)]) == 0
+    return path
+
+
+def test_page_is_whole(page_file):
+    """Every layer is in the table, tags are balanced, nothing is fetched."""
+    text, stack, alone = page_file.read_text(), [], {"meta", "line", "path"}
+    cost = training(PRESETS["paper"], network("vgg8"), 64, Variant.MBS1)
+    assert text.count("<tr") == 1 + len(cost.layers) and "http" not in text and "src=" not in text
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in alone:
+                stack.append(tag)
+
+        def handle_endtag(self, tag):
+            if tag not in alone:
+                assert stack.pop() == tag
+
+    Balance().feed(text)
+    assert not stack
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_page_in_a_browser(page_file, tmp_path):
+    """A click on "cycles" sorts the table by them."""
+    clicked = page_file.read_text().replace("</html>", "<script>document.querySelectorAll('th')[7].click()</script></html>")
+    page_file.write_text(clicked)
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+               "--disable-quic", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run([*browser, "--dump-dom", page_file.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", shown.stdout)[1:]
+    cycles = [int(re.findall(r'data-value="([^"]*)"', row)[7]) for row in rows]
+    assert cycles == sorted(cycles) and len(cycles) == len(training(PRESETS["paper"], network("vgg8"), 64, Variant.MBS1).layers)
