@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import prod
 
 from gen.config import Config
-from sw.compiler import Program, Window, compile_conv, compile_gemm
+from sw.compiler import CompileError, Program, Window, compile_conv, compile_gemm
 from sw.cost.layers import LayerCost, NetworkCost
 from sw.model import predict
 from sw.model.energy import energy, load_table
@@ -42,7 +42,7 @@ def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bo
     if isinstance(layer, Linear):
         return cost_of(config, layer, compile_gemm(config, batch, layer.shape[0], layer.features, output="int8"))
     if layer.stride[0] != layer.stride[1]:
-        return LayerCost(name=layer.name, phase=PHASE, macs=batch * layer.macs, remark="different strides: on the host")
+        raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
     window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
                     padding=layer.padding)
     inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups

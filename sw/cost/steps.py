@@ -3,7 +3,8 @@
 A product's counters are those of `sw.model.closed_form`. A unit's DRAM bytes are those of its group (`sw.mbs.traffic`, features of 16
 bits); it takes as long as the slower of its products and its bytes at the memory port, forward and backward each, and what the bytes take
 longer is charged to its first layer. Stationary tiles are loaded behind the one before, but for the schedule "baseline", whose waves wait
-for them. The vector unit's work hides behind both. No RTL proves these cycles yet: they are estimates.
+for them. The vector unit's work, depth-wise convolutions among it, hides behind both and counts no multiply-adds. No RTL proves these
+cycles yet: they are estimates.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,8 +63,7 @@ def unit_costs(config: Config, network: Network, unit: Unit, phases: list[Phase]
             found.append(product_cost(config, [product_of(layer, phase, size) for size in sizes], variant))
     if not found:
         phase = Phase.FORWARD if Phase.FORWARD in phases else "backward"
-        found = [LayerCost(name=unit.name, phase=phase, macs=sum(sizes) * layer.macs * len(phases) if on_vector_unit else 0,
-                           remark="vector unit" if on_vector_unit else "bytes alone")]
+        found = [LayerCost(name=unit.name, phase=phase, remark="vector unit, not counted" if on_vector_unit else "bytes alone")]
     port = -(-bytes_.total // config.memory.bytes_per_cycle)
     late = max(0, port - sum(cost.cycles for cost in found))
     first = replace(found[0], cycles=found[0].cycles + late, energy_pj=found[0].energy_pj + bytes_.total * load_table().dram,

@@ -14,8 +14,9 @@ from onnx.backend.base import Backend, BackendRep
 
 from gen.config import Config
 from sw.frontends.onnx_model import OnnxError, OnnxModel
+from sw.runtime import product
 
-ENGINES = ("rtl", "model", "golden")
+ENGINES = tuple(engine for engine in product.ENGINES if engine != "board")
 
 
 class FlexWaveRep(BackendRep):
