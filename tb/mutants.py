@@ -76,6 +76,8 @@ BUFFER = [
            unit("address::test_rows")),
     Mutant("rows-filler", "rtl/buffer/address.py", "the first row that does not count is fetched from its own bank",
            "place >= self.rows[:2]", "place > self.rows[:2]", unit("address::test_rows")),
+    Mutant("rows-bank", "rtl/buffer/address.py", "the bank of a row loses a carry",
+           "(x & y) | (carry & (x | y))", "x & y", unit("address::test_rows")),
     Mutant("waves-channels", "rtl/buffer/address.py", "the kernel moves on one channel wave late",
            "single_wave, waves == 1", "single_wave, waves == 0", unit("address::test_waves")),
     Mutant("waves-columns", "rtl/buffer/address.py", "the kernel goes on to its next row a column late",

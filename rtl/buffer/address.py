@@ -1,6 +1,6 @@
 """Addresses of the moving operand: which word of the slice each core gets, row by row and wave by wave (strided, or implicit im2col)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,6 +22,15 @@ def part_of(mode, core: int):
 def step_mask(rate):
     """2**rate - 1, two bits: the rows of a step count from 0 to this."""
     return Cat(rate != 0, rate[1])
+
+
+def low_sum(a, b) -> Value:
+    """a + b modulo their width, of a few bits, in gates: no carry chain, which costs more time than so few bits take."""
+    bits, carry = [], Const(0, 1)
+    for x, y in zip(a, b):
+        bits.append(x ^ y ^ carry)
+        carry = (x & y) | (carry & (x | y))
+    return Cat(bits)
 
 
 class RowWalk(wiring.Component):
@@ -166,11 +175,13 @@ class RowWalk(wiring.Component):
                 m.d.sync += [place.eq(new_place), between.eq(lower)]
             address = Signal(ADDRESS_BITS, name=f"{name}_address")
             filler, bank = ~self.rows[2] & (place >= self.rows[:2]), (self._config.banks - 1).bit_length()
+            # Of the address the bank is needed first: from both bases, while it is still being found out which of them it is.
+            banks = [low_sum(base[:bank], between[:bank]) for base in (here, behind)]
             m.d.comb += [
                 self.places[core].eq(place),
                 self.turned[core].eq(now["near"] & (columns[:2] <= place)),
                 address.eq(Mux(self.turned[core], behind, here) + between),
-                self.addresses[core].eq(Cat(Mux(filler, here[:bank], address[:bank]), address[bank:])),
+                self.addresses[core].eq(Cat(Mux(filler, here[:bank], Mux(self.turned[core], banks[1], banks[0])), address[bank:])),
             ]
         return m
 

@@ -12,9 +12,9 @@ from rtl.control.walk import COUNT_BITS, Walk
 from rtl.instruction import entry_layout, instruction_layout
 from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, TOKEN_BITS, BufferWrite, Tag, TokenPort, request_layout, response_layout
 
-# What remains to be known about an instruction once its requests are out.
+# What remains to be known about an instruction once its requests are out. First the counts, from which the flags of the walk come.
 LANDING = data.StructLayout({
-    "group": 2, "slice": SLICE_BITS, "address": ADDRESS_BITS, "stride": ADDRESS_BITS, "chunks": COUNT_BITS, "beats": COUNT_BITS,
+    "chunks": COUNT_BITS, "beats": COUNT_BITS, "group": 2, "slice": SLICE_BITS, "address": ADDRESS_BITS, "stride": ADDRESS_BITS,
     "signal": TOKEN_BITS,
 })
 
@@ -50,7 +50,7 @@ class DmaIn(wiring.Component):
         m.d.sync += fields.eq(head)
         offset_bits = config.memory.bytes_per_cycle.bit_length() - 1      # memory addresses are multiples of a beat
         m.submodules.asking = asking = Beats(width=32 - offset_bits, burst=config.memory.burst_beats)
-        m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth, registered=0)
+        m.submodules.expected = expected = Queue(shape=LANDING, depth=config.control.landing_depth, registered=2 * COUNT_BITS)
         m.submodules.landing = landing = Walk(width=ADDRESS_BITS, step=config.beat_words)
 
         # Requests

@@ -106,8 +106,9 @@ class Channel(wiring.Component):
             self.pins.write_data.eq(write_data.write_data), self.pins.write_mask.eq(write_data.write_mask),
             self.response.valid.eq(read_data.response.valid), self.response.payload.eq(read_data.response.payload),
         ]
-        for queue, column in ((reads, "next_read_ok"), (writes, "next_write_ok")):
-            for inner, outer in (("act_ok", "next_act_ok"), ("pre_ok", "next_pre_ok"), ("column_ok", column)):
+        for queue, column in ((reads, "next_read"), (writes, "next_write")):
+            for inner, outer in (("act_ok", "next_act_ok"), ("pre_ok", "next_pre_ok"), ("column_ok", f"{column}_ok"),
+                                 ("act_free", "next_act_free"), ("column_free", f"{column}_free")):
                 m.d.comb += getattr(queue, inner).eq(Cat(getattr(replica, outer) for replica in replicas))
         m.d.comb += scheduler.soon.eq(Cat(replica.soon for replica in replicas))
         for i, entry in enumerate(scheduler.entries):

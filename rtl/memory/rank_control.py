@@ -1,6 +1,6 @@
 """What one rank is doing: open rows, datasheet minima, and the near-data unit's command. Beside the controller and on the rank."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,6 +15,7 @@ from rtl.sharing import place
 BANK_TRACKERS = ("rcd", "ras", "rc", "rp", "rtp", "wr")
 GROUP_TRACKERS = ("ccd_l", "rrd_l", "wtr_l")
 ALLOWED = ("act_ok", "pre_ok", "read_ok", "write_ok")
+FREE = ("next_act_free", "next_read_free", "next_write_free")
 RANK_TRACKERS = ("ccd_s", "rrd_s", "wtr_s", "rtw", "rfc")
 
 
@@ -30,7 +31,8 @@ class RankControl(wiring.Component):
     `change`                     what becomes of `open` and `rows` at the end of this cycle
     `act_ok`, `pre_ok`           the minima for ACT (PRE) of the bank are over; whether it is closed (open) is not included
     `read_ok`, `write_ok`        the same for RD and WR; neither the open row nor other ranks of the channel are included
-    `next_act_ok` and so on      these four in the next cycle
+    `next_act_ok` and so on      these four in the next cycle, as far as the minima differ from bank to bank
+    `next_act_free` and so on    the minima of the whole rank (PRE has none): a command needs both
     `soon`                       tRCD of the bank is over in 6 cycles or less
     `prea_ok`, `ref_ok`          PREA, REF are legal
     `frozen`                     between PREA and REF: the unit proposes nothing
@@ -64,6 +66,7 @@ class RankControl(wiring.Component):
             "change": Out(rows_change_layout(config)),
             **{name: Out(banks, init=(1 << banks) - 1) for name in ALLOWED},  # type: ignore[call-arg]
             **{f"next_{name}": Out(banks) for name in ALLOWED},
+            **dict.fromkeys(FREE, Out(1)),
             "soon": Out(banks),
             "prea_ok": Out(1),
             "ref_ok": Out(1),
@@ -101,15 +104,14 @@ class RankControl(wiring.Component):
         m.d.comb += self.committed.eq(near.kind != Command.NONE)
         loads = {}
         for kind in (Command.ACT, Command.PRE, Command.RD, Command.WR):
-            loads[kind] = from_host, from_near = Signal(banks, name=f"host_{kind.name}"), Signal(banks, name=f"near_{kind.name}")
-            m.d.comb += [from_host.eq((host & (pins.kind == kind)) << pins.bank), from_near.eq((near.kind == kind) << near.bank)]
+            loads[kind] = from_host, from_near = Signal(name=f"host_{kind.name}"), Signal(name=f"near_{kind.name}")
+            m.d.comb += [from_host.eq(host & (pins.kind == kind)), from_near.eq(near.kind == kind)]
         close_all, refresh = Signal(), Signal()
         m.d.comb += [close_all.eq(host & (pins.kind == Command.PREA)), refresh.eq(host & (pins.kind == Command.REF))]
 
         change = self.change
         m.d.comb += [
-            change.opens.eq((host & (pins.kind == Command.ACT)) | (near.kind == Command.ACT)),
-            change.closes.eq((host & (pins.kind == Command.PRE)) | (near.kind == Command.PRE)),
+            change.opens.eq(loads[Command.ACT][0] | loads[Command.ACT][1]), change.closes.eq(loads[Command.PRE][0] | loads[Command.PRE][1]),
             change.closes_all.eq(close_all), change.bank.eq(Mux(host, pins.bank, near.bank)), change.row.eq(Mux(host, pins.row, near.row)),
         ]
         for bank in range(banks):
@@ -121,73 +123,90 @@ class RankControl(wiring.Component):
             m.d.sync += self.frozen.eq(1)
         with m.Elif(refresh):
             m.d.sync += self.frozen.eq(0)
-        state = [self._trackers(m, platform, loads, close_all, refresh), self.open, self.rows, self.frozen]
+        state = [self._trackers(m, platform, loads, near, close_all, refresh), self.open, self.rows, self.frozen]
 
         if config.reserved:
-            state.append(self._unit(m, near, host, loads[Command.WR][0]))
+            state.append(self._unit(m, near, host, loads[Command.WR][0] & pins.bank.all()))
         registers = Cat(*state)
         assert len(registers) == len(self.state), f"state has {len(registers)} bits, not {len(self.state)}"
         m.d.comb += self.state.eq(registers)
         return m
 
-    def _trackers(self, m: Module, platform, loads: dict, close_all: Signal, refresh: Signal) -> Value:
-        """Trackers and what follows from them. Returns their registers."""
+    def _trackers(self, m: Module, platform, loads: dict, near, close_all: Signal, refresh: Signal) -> Value:
+        """Trackers and what follows from them. `loads`: by kind, whether host and unit command it. Returns the trackers' registers."""
         part, gaps = self.config.part, self.config.gaps
         banks, groups = part.all_banks, part.bank_groups
         act, pre, rd, wr = (loads[kind] for kind in (Command.ACT, Command.PRE, Command.RD, Command.WR))
         column = (rd[0] | wr[0], rd[1] | wr[1])
+        everywhere, nowhere = Const(1, 1), Const(0, 1)
         trackers = []
 
-        def track(name: str, instance: str, host: Value, near: Value):
+        def track(name: str, instance: str, host: Value, unit: Value):
             cycles = getattr(gaps, name)
             tracker = place(m, platform, instance=instance, module=f"tracker_{cycles}", factory=lambda: Tracker(cycles=cycles))
-            m.d.comb += [tracker.host.eq(host), tracker.near.eq(near)]
+            m.d.comb += [tracker.host.eq(host), tracker.near.eq(unit)]
             trackers.append(tracker)
             return tracker
 
-        by_bank = {"rcd": act, "ras": act, "rc": act, "rp": (pre[0] | close_all.replicate(banks), pre[1]), "rtp": rd, "wr": wr}
-        bank = {name: [track(name, f"bank_{i}_{name}", by_bank[name][0][i], by_bank[name][1][i]) for i in range(banks)]
-                for name in BANK_TRACKERS}
-        by_group = {"ccd_l": column, "rrd_l": act, "wtr_l": wr}
-        group = {name: [track(name, f"group_{i}_{name}", *(Cat(bits[b] for b in range(i, banks, groups)).any() for bits in by_group[name]))
-                        for i in range(groups)] for name in GROUP_TRACKERS}
-        by_rank = {"ccd_s": column, "rrd_s": act, "wtr_s": wr, "rtw": rd, "rfc": (refresh, refresh & 0)}
-        rank = {name: track(name, f"rank_{name}", *(bits.any() for bits in by_rank[name])) for name in RANK_TRACKERS}
-        m.submodules.rank_faw = faw = FourActivates(cycles=gaps.faw)
-        m.d.comb += [faw.host.eq(act[0].any()), faw.near.eq(act[1].any())]
+        def named(command, count: int) -> list[Value]:
+            """Whether a command names each of the `count` banks or groups; bank ids count through the groups first."""
+            return [command.bank[:count.bit_length() - 1] == i if count > 1 else everywhere for i in range(count)]
 
-        def all_clear(banked: tuple, grouped: tuple, ranked: tuple) -> Value:
-            """A bit a bank: all these trackers will allow its command in the next cycle. Bank ids count through the groups first."""
+        def track_each(level: str, count: int, by_name: dict) -> dict[str, list]:
+            places = list(zip(named(self.pins.command, count), named(near, count)))
+            return {name: [track(name, f"{level}_{i}_{name}", (host & here) | (close_all if name == "rp" else nowhere), unit & there)
+                           for i, (here, there) in enumerate(places)] for name, (host, unit) in by_name.items()}
+
+        bank = track_each("bank", banks, {"rcd": act, "ras": act, "rc": act, "rp": pre, "rtp": rd, "wr": wr})
+        group = track_each("group", groups, {"ccd_l": column, "rrd_l": act, "wtr_l": wr})
+        by_rank = {"ccd_s": column, "rrd_s": act, "wtr_s": wr, "rtw": rd, "rfc": (refresh, nowhere)}
+        rank = {name: track(name, f"rank_{name}", *commands) for name, commands in by_rank.items()}
+        m.submodules.rank_faw = faw = FourActivates(cycles=gaps.faw)
+        m.d.comb += [faw.host.eq(act[0]), faw.near.eq(act[1])]
+
+        def clears(banked: tuple, grouped: tuple) -> Value:
+            """A bit a bank: these trackers will allow its command in the next cycle."""
             bits = Value.cast((1 << banks) - 1)
             for name in banked:
                 bits &= Cat(tracker.clears for tracker in bank[name])
-            for name in grouped:
+            for name in grouped if groups > 1 else ():
                 bits &= Cat(tracker.clears for tracker in group[name]).replicate(part.banks)
-            for tracker in ranked:
-                bits &= tracker.clears.replicate(banks)
             return bits[:banks]
 
+        def free(grouped: tuple, ranked: tuple) -> Value:
+            """The same for what all banks share; a lone group is the rank's."""
+            return Cat(*(group[name][0].clears for name in grouped if groups == 1), *(tracker.clears for tracker in ranked)).all()
+
         m.d.comb += [
-            self.next_act_ok.eq(all_clear(("rp", "rc"), ("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
-            self.next_pre_ok.eq(all_clear(("ras", "rtp", "wr"), (), ())),
-            self.next_read_ok.eq(all_clear(("rcd",), ("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
-            self.next_write_ok.eq(all_clear(("rcd",), ("ccd_l",), (rank["ccd_s"], rank["rtw"]))),
+            self.next_act_ok.eq(clears(("rp", "rc"), ("rrd_l",))),
+            self.next_act_free.eq(free(("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
+            self.next_pre_ok.eq(clears(("ras", "rtp", "wr"), ())),
+            self.next_read_ok.eq(clears(("rcd",), ("ccd_l", "wtr_l"))),
+            self.next_read_free.eq(free(("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
+            self.next_write_ok.eq(clears(("rcd",), ("ccd_l",))),
+            self.next_write_free.eq(free(("ccd_l",), (rank["ccd_s"], rank["rtw"]))),
             self.soon.eq(Cat(tracker.left <= SOON for tracker in bank["rcd"])),
             self.prea_ok.eq(self.pre_ok.all() & rank["rfc"].clear),
             self.ref_ok.eq(~self.open.any() & Cat(tracker.clear for tracker in bank["rp"]).all() & rank["rfc"].clear),
         ]
-        m.d.sync += [getattr(self, name).eq(getattr(self, f"next_{name}")) for name in ALLOWED]
+        m.d.sync += [
+            self.pre_ok.eq(self.next_pre_ok),
+            self.act_ok.eq(Mux(self.next_act_free, self.next_act_ok, 0)),
+            self.read_ok.eq(Mux(self.next_read_free, self.next_read_ok, 0)),
+            self.write_ok.eq(Mux(self.next_write_free, self.next_write_ok, 0)),
+        ]
         return Cat(*(tracker.left for tracker in trackers), faw.left)
 
-    def _unit(self, m: Module, near, host: Signal, written: Signal) -> Value:
-        """The near-data unit: launches, sequencer, and the command `near` it commits. Returns the registers."""
+    def _unit(self, m: Module, near, host: Signal, written: Value) -> Value:
+        """The near-data unit: launches, sequencer, and the command `near` it commits. `written`: the host writes to the last bank. Returns
+        the registers."""
         config = self.config
         row_bits, first = config.field_bits["row"], config.part.all_banks - config.reserved
         m.submodules.launch = launch = Launch(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.d.comb += [
             # A WR carries no row on the pins: it goes to the row that is open.
-            launch.write.eq(written[-1] & self.rows[-row_bits:].all()), launch.column.eq(self.pins.command.column),
+            launch.write.eq(written & self.rows[-row_bits:].all()), launch.column.eq(self.pins.command.column),
             launch.write_data.eq(self.write_data), launch.busy.eq(sequencer.busy), launch.index.eq(sequencer.stream),
             sequencer.start.eq(launch.start), sequencer.descriptor.eq(launch.descriptor), sequencer.parameter.eq(launch.parameter),
             sequencer.rows.eq(self.rows[first * row_bits:]), sequencer.frozen.eq(self.frozen),

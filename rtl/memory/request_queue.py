@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,9 +40,10 @@ class RequestQueue(wiring.Component):
     An entry pushed in cycle t is the youngest from t+1 on. `leaves` has ones from an entry on that goes at the edge (0: none); the
     younger ones move up. Both may happen in one cycle. A push needs a place (not `full`), what leaves has to be there: both are taken for
     granted. Vectors over banks have bank b of rank r at r * banks + b. `changes` are those of the ranks' rows in this cycle; what is
-    pushed comes with the `open` and `hit` of this cycle. `act_ok`, `pre_ok`, `column_ok`: what the minima allow in the next cycle, with
-    the column command that this queue is for. With `compare`, `clash` says from the next cycle on whether an entry names the block
-    `compared`. An entry that is not there neither needs a command nor clashes.
+    pushed comes with the `open` and `hit` of this cycle. `act_ok`, `pre_ok`, `column_ok`: what the minima of the banks allow in the next
+    cycle, with the column command that this queue is for; `act_free`, `column_free`: what those of the ranks allow. With `compare`,
+    `clash` says from the next cycle on whether an entry names the block `compared`. An entry that is not there neither needs a command
+    nor clashes.
     `wanted_rows` (a register): banks whose open row an entry waits for; not one for a launch row behind entry 0, which may not go yet. As
     it serves to keep rows from being closed, it need not follow at once an entry that left (its rank takes no command in the next cycle)
     and a row that was opened (it may not be closed yet, as ras is 3 or more) or closed.
@@ -64,6 +65,8 @@ class RequestQueue(wiring.Component):
             "act_ok": In(banks),
             "pre_ok": In(banks),
             "column_ok": In(banks),
+            "act_free": In(config.ranks),
+            "column_free": In(config.ranks),
             "changes": In(rows_change_layout(config)).array(config.ranks),
             "compare": In(1),
             "compared": In(location_layout(config)),
@@ -103,15 +106,15 @@ class RequestQueue(wiring.Component):
     def _status(self, m: Module, number: int, entry, there: Value) -> Value:
         """An entry's status in the next cycle, if it stays where it is. `there`: it is in the queue then."""
         location, status = entry.location, Signal(entry.status.shape(), name=f"status_{number}")
-        bank = Cat(location.bank, location.rank)
+        bank, rank = Cat(location.bank, location.rank), location.rank if self.config.ranks > 1 else Const(0, 1)
         was_open, had_hit = entry.status.open, entry.status.hit
         is_open, hit, stays = after_change(self.config, self.changes, location, was_open, had_hit)
         m.d.comb += [
             status.open.eq(is_open),
             status.hit.eq(hit),
-            status.moves.eq(there & hit & self.column_ok.bit_select(bank, 1)),
+            status.moves.eq(there & hit & self.column_ok.bit_select(bank, 1) & self.column_free.bit_select(rank, 1)),
             # A row that is opened in this cycle needs no look: `act_ok` and `pre_ok` say no for its bank, as rc and ras are 3 or more.
-            status.opens.eq(there & ~(was_open & stays) & self.act_ok.bit_select(bank, 1)),
+            status.opens.eq(there & ~(was_open & stays) & self.act_ok.bit_select(bank, 1) & self.act_free.bit_select(rank, 1)),
             status.closes.eq(there & was_open & stays & ~had_hit & self.pre_ok.bit_select(bank, 1)),
             status.clash.eq(there & Mux(self.compare, Value.cast(location) == Value.cast(self.compared), entry.status.clash)),
         ]

@@ -43,8 +43,8 @@ def status(entry: tuple, rows: list[dict], allowed: dict[str, int], clash: bool)
     opened, at = rows[rank].get(bank), rank * BANKS + bank
     return {
         "open": opened is not None, "hit": opened == row,
-        "moves": opened == row and bool(allowed["column_ok"] >> at & 1),
-        "opens": opened is None and bool(allowed["act_ok"] >> at & 1),
+        "moves": opened == row and bool(allowed["column_ok"] >> at & allowed["column_free"] >> rank & 1),
+        "opens": opened is None and bool(allowed["act_ok"] >> at & allowed["act_free"] >> rank & 1),
         "closes": opened not in (None, row) and bool(allowed["pre_ok"] >> at & 1),
         "clash": clash,
     }
@@ -59,7 +59,7 @@ def test_against_a_list(entries, seed):
     held: list[tuple] = []
     clashes: dict[int, bool] = {}      # by note: an entry named the block of the last comparison since it came
     rows = Rows(rng)
-    allowed: dict[str, int] = {"act_ok": 0, "pre_ok": 0, "column_ok": 0}
+    allowed: dict[str, int] = {"act_ok": 0, "pre_ok": 0, "column_ok": 0, "act_free": 0, "column_free": 0}
     seen, oldest_since = set(), 0
 
     def place() -> tuple:
@@ -103,7 +103,10 @@ def test_against_a_list(entries, seed):
                 ctx.set(dut.changes[rank], rows.change(rank))
             new = sum(1 << rank * BANKS + bank for rank, opened in enumerate(rows.opened) for bank in opened)
             for name in allowed:
-                allowed[name] = rng.getrandbits(RANKS * BANKS) & (~new if name != "column_ok" else -1)      # rc and ras are 3 or more
+                if name.endswith("_free"):
+                    allowed[name] = sum((rng.random() < 0.8) << rank for rank in range(RANKS))
+                else:
+                    allowed[name] = rng.getrandbits(RANKS * BANKS) & (~new if name != "column_ok" else -1)      # rc and ras are 3 or more
                 ctx.set(getattr(dut, name), allowed[name])
             compare, compared = rng.random() < 0.5, rng.choice([*held, entry])[:4] if rng.random() < 0.5 else place()
             ctx.set(dut.compare, compare)
