@@ -152,9 +152,9 @@ class GlobalBuffer(wiring.Component):
         rows = [self._delayed(m, row, f"{name}_lane{lane}_row", 1) for lane, (_, row) in enumerate(asked)]
         by_bank = []
         for bank in range(self._config.banks):
-            lane = Const(len(rows) - 1, range(len(rows)))
-            for earlier, (lane_bank, _) in reversed(list(enumerate(asked[:-1]))):
-                lane = Mux(lane_bank == bank, earlier, lane)
+            # In gates: from a choice of constants synthesis would make resets, which come later than data may.
+            asks = Cat(lane_bank == bank for lane_bank, _ in asked[:-1])
+            lane = number([(asks[i] if i < len(asks) else 1) & ~asks[:i].any() for i in range(len(asked))]) if len(asks) else Const(0, 1)
             by_bank.append(select(m, platform, f"{name}_bank{bank}_row", rows, self._delayed(m, lane, f"{name}_bank{bank}_lane", 1)))
         return by_bank
 

@@ -41,6 +41,7 @@ class LoadMoving(wiring.Component):
         issuing, reading, more, first, last = Signal(), Signal(), Signal(), Signal(), Signal()
         waves = Signal(16)                          # waves of the instruction not decided yet
         left = Signal(16)                           # rows of the wave from this issue cycle on
+        many = Signal()                             # four or more
         free = Signal(range(capacity + 1), init=capacity)
         streamed = Signal.like(free)
         phase = Signal(2)                           # first row of the step, modulo parts
@@ -84,10 +85,11 @@ class LoadMoving(wiring.Component):
 
         # Issue cycles.
         with m.If(fresh | again):
-            m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows)]
+            m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows), many.eq(rows[2:].any())]
             m.d.sync += last.eq(Mux(more, 0, is_conv) | (rows <= (1 << rate)))
         with m.Else():
-            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left - (1 << current.rate))]
+            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left - (1 << current.rate)),
+                         many.eq(left >= (1 << current.rate) + 4)]
 
         # Where the step's rows go.
         mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()
@@ -108,7 +110,7 @@ class LoadMoving(wiring.Component):
         m.d.comb += [
             walk.conv.eq(conv), walk.load.eq(load), walk.start.eq(fresh), walk.again.eq(again), walk.step.eq(1),
             walk.new_conv.eq(new_conv), walk.set.eq(set_conv), walk.base.eq(wave.following),
-            walk.rows.eq(Cat(left[:2], left[2:].any())),
+            walk.rows.eq(Cat(left[:2], many)),
             wave.conv.eq(conv), wave.new_conv.eq(new_conv), wave.set.eq(set_conv), wave.load.eq(load),
             wave.start.eq(fresh), wave.advance.eq(follow),
             pixels.conv.eq(conv), pixels.load.eq(current), pixels.kernel_x.eq(wave.kernel_x), pixels.kernel_y.eq(wave.kernel_y),

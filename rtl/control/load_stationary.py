@@ -37,12 +37,13 @@ class LoadStationary(wiring.Component):
         issuing, more, first, last = Signal(), Signal(), Signal(), Signal()
         waves = Signal(16)             # tiles of the instruction not decided yet
         free = Signal(range(config.stationary_capacity + 1), init=config.stationary_capacity)
+        returned, some = Signal.like(free), Signal(init=1)      # free, with what is given back; whether any is free
         row = Signal(ceil_log2(side))
         index = Signal(32)
         current = Signal(instruction_layout("LdLBUF_V"))
 
         start, follow, decide = Signal(), Signal(), Signal()
-        available = (~issuing | last) & free.any()
+        available = (~issuing | last) & some
         m.d.comb += [
             start.eq(available & ~more & self.instruction.valid & self.tokens.ready),
             follow.eq(available & more),
@@ -55,6 +56,8 @@ class LoadStationary(wiring.Component):
             self.tokens.signal_group.eq(current.group),
         ]
         m.d.sync += free.eq(free + self.release - decide)
+        m.d.comb += returned.eq(free + self.release)
+        m.d.sync += some.eq(Mux(decide, returned[1:].any(), returned.any()))
         with m.If(start):
             m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), waves.eq(load.waves - 1), more.eq(load.waves != 1)]
         with m.Elif(follow):

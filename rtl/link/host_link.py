@@ -96,8 +96,8 @@ class HostLink(wiring.Component):
         greeted, expected, behind = Signal(), Signal(8), Signal(8)
         status, judged = Signal(Status), Signal(Status)
         field = Signal()
+        m.d.sync += behind.eq(expected - header.sequence)       # both stand long before they are looked at
         m.d.comb += [
-            behind.eq(expected - header.sequence),
             field.eq(Mux(in_memory,
                          ((address | length) & (unit - 1) != 0) | _beyond(place, self.identity.memory_bytes),
                          ((address | length) & (REGISTER_BYTES - 1) != 0) | _beyond(place, 1 << ADDRESS_BITS))

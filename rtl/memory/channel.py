@@ -19,7 +19,7 @@ from rtl.memory.interfaces import (
     in_launch_row,
     response_layout,
 )
-from rtl.memory.rank_control import RankControl
+from rtl.memory.rank_control import HELD, RankControl
 from rtl.memory.refresh import Refresh
 from rtl.memory.request_queue import RequestQueue, after_change
 from rtl.memory.scheduler import Scheduler
@@ -82,7 +82,7 @@ class Channel(wiring.Component):
             replicas.append(replica)
 
         arriving, incoming, announced, forced = self._entry(m, reads, writes, write_data, replicas)
-        draining = self._mode(m, reads, writes, forced)
+        draining, urgent = self._mode(m, reads, writes, forced)
         wanted, reserved = self._waiting(reads, writes)
 
         # The active queue, what the ranks allow and what they owe; the choice, on the pins in the next cycle.
@@ -95,7 +95,7 @@ class Channel(wiring.Component):
             scheduler.taking.eq(free & refresh.normal),
             scheduler.precharge.eq(refresh.precharge), scheduler.refresh.eq(refresh.refresh),
             scheduler.write.eq(draining),
-            scheduler.urgent.eq(Mux(draining, writes.urgent, reads.urgent)),
+            scheduler.urgent.eq(urgent),
             scheduler.valid.eq(Mux(draining, writes.valid, reads.valid)),
             scheduler.wanted_rows.eq(Mux(draining, writes.wanted_rows, reads.wanted_rows)),
             reads.leaves.eq(Mux(draining, 0, scheduler.leaves)),
@@ -108,7 +108,8 @@ class Channel(wiring.Component):
         ]
         for queue, column in ((reads, "next_read"), (writes, "next_write")):
             for inner, outer in (("act_ok", "next_act_ok"), ("pre_ok", "next_pre_ok"), ("column_ok", f"{column}_ok"),
-                                 ("act_free", "next_act_free"), ("column_free", f"{column}_free")):
+                                 ("act_free", "next_act_free"), ("column_free", f"{column}_free"),
+                                 *((name, name) for name in HELD)):
                 m.d.comb += getattr(queue, inner).eq(Cat(getattr(replica, outer) for replica in replicas))
         m.d.comb += scheduler.soon.eq(Cat(replica.soon for replica in replicas))
         for i, entry in enumerate(scheduler.entries):
@@ -201,13 +202,14 @@ class Channel(wiring.Component):
         return Cat(entry.status.clash for entry in queue.entries).any()
 
     def _mode(self, m: Module, reads: RequestQueue, writes: RequestQueue, forced):
-        """Whether writes are served: the register `draining`."""
+        """Whether writes are served: the register `draining`; and another, whether the queue that is served is urgent."""
         config, draining, want = self.config, Signal(name="draining"), Signal(name="want")
         launching = Cat(in_launch_row(config, entry.location) for entry in writes.entries) & writes.valid
         enough = Mux(draining, writes.valid[config.drain_low], writes.valid[config.drain_high - 1])     # more than low, or high
         m.d.comb += want.eq(writes.valid[0] & (writes.urgent | ~reads.valid[0] | forced | launching.any() | enough))
-        m.d.sync += draining.eq(want & ~reads.urgent)
-        return draining
+        drains, urgent = want & ~reads.urgent, Signal(name="served_urgent")
+        m.d.sync += [draining.eq(drains), urgent.eq(Mux(drains, writes.next_urgent, reads.next_urgent))]
+        return draining, urgent
 
     def _waiting(self, reads: RequestQueue, writes: RequestQueue):
         """The ranks that an entry is for, and those that an entry for a reserved bank is for."""

@@ -1,5 +1,8 @@
 """What one rank is doing: open rows, datasheet minima, and the near-data unit's command. Beside the controller and on the rank."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -9,13 +12,14 @@ from gen.nda import Policy
 from rtl.memory.interfaces import Command, CommandPins, Inhibit, command_layout, rows_change_layout
 from rtl.memory.launch import Launch, check_near_data
 from rtl.memory.sequencer import WORK, Sequencer
-from rtl.memory.trackers import FourActivates, Tracker, counter_bits
+from rtl.memory.trackers import FourActivates, Tracker, counter_bits, load_values
 from rtl.sharing import place
 
 BANK_TRACKERS = ("rcd", "ras", "rc", "rp", "rtp", "wr")
 GROUP_TRACKERS = ("ccd_l", "rrd_l", "wtr_l")
 ALLOWED = ("act_ok", "pre_ok", "read_ok", "write_ok")
 FREE = ("next_act_free", "next_read_free", "next_write_free")
+HELD = ("act_held", "pre_held", "column_held")
 RANK_TRACKERS = ("ccd_s", "rrd_s", "wtr_s", "rtw", "rfc")
 
 
@@ -31,8 +35,9 @@ class RankControl(wiring.Component):
     `change`                     what becomes of `open` and `rows` at the end of this cycle
     `act_ok`, `pre_ok`           the minima for ACT (PRE) of the bank are over; whether it is closed (open) is not included
     `read_ok`, `write_ok`        the same for RD and WR; neither the open row nor other ranks of the channel are included
-    `next_act_ok` and so on      these four in the next cycle, as far as the minima differ from bank to bank
-    `next_act_free` and so on    the minima of the whole rank (PRE has none): a command needs both
+    `next_act_ok` and so on      these four in the next cycle, as far as the minima differ from bank to bank,
+    `next_act_free` and so on    as far as they are the whole rank's (PRE has none),
+    `act_held` and so on         and whether what is commanded in this cycle holds ACT (PRE, RD and WR) back in its bank
     `soon`                       tRCD of the bank is over in 6 cycles or less
     `prea_ok`, `ref_ok`          PREA, REF are legal
     `frozen`                     between PREA and REF: the unit proposes nothing
@@ -66,7 +71,7 @@ class RankControl(wiring.Component):
             "change": Out(rows_change_layout(config)),
             **{name: Out(banks, init=(1 << banks) - 1) for name in ALLOWED},  # type: ignore[call-arg]
             **{f"next_{name}": Out(banks) for name in ALLOWED},
-            **dict.fromkeys(FREE, Out(1)),
+            **dict.fromkeys((*FREE, *HELD), Out(1)),
             "soon": Out(banks),
             "prea_ok": Out(1),
             "ref_ok": Out(1),
@@ -165,10 +170,10 @@ class RankControl(wiring.Component):
         m.d.comb += [faw.host.eq(act[0]), faw.near.eq(act[1])]
 
         def clears(banked: tuple, grouped: tuple) -> Value:
-            """A bit a bank: these trackers will allow its command in the next cycle."""
+            """A bit a bank: these trackers will allow its command in the next cycle, unless `held`."""
             bits = Value.cast((1 << banks) - 1)
             for name in banked:
-                bits &= Cat(tracker.clears for tracker in bank[name])
+                bits &= Cat(tracker.left <= 1 for tracker in bank[name])
             for name in grouped if groups > 1 else ():
                 bits &= Cat(tracker.clears for tracker in group[name]).replicate(part.banks)
             return bits[:banks]
@@ -177,9 +182,18 @@ class RankControl(wiring.Component):
             """The same for what all banks share; a lone group is the rank's."""
             return Cat(*(group[name][0].clears for name in grouped if groups == 1), *(tracker.clears for tracker in ranked)).all()
 
+        def held(banked: dict) -> Value:
+            """Whether the command of this cycle starts one of these minima of its bank."""
+            return reduce(or_, (command for name, commands in banked.items()
+                                for command, cycles in zip(commands, load_values(getattr(gaps, name))) if cycles), Const(0, 1))
+
+        starts_pause = close_all if load_values(gaps.rp)[0] else nowhere    # in all banks
         m.d.comb += [
+            self.act_held.eq(held({"rp": pre, "rc": act})),
+            self.pre_held.eq(held({"ras": act, "rtp": rd, "wr": wr})),
+            self.column_held.eq(held({"rcd": act})),
             self.next_act_ok.eq(clears(("rp", "rc"), ("rrd_l",))),
-            self.next_act_free.eq(free(("rrd_l",), (rank["rrd_s"], faw, rank["rfc"]))),
+            self.next_act_free.eq(free(("rrd_l",), (rank["rrd_s"], faw, rank["rfc"])) & ~starts_pause),
             self.next_pre_ok.eq(clears(("ras", "rtp", "wr"), ())),
             self.next_read_ok.eq(clears(("rcd",), ("ccd_l", "wtr_l"))),
             self.next_read_free.eq(free(("ccd_l", "wtr_l"), (rank["ccd_s"], rank["wtr_s"]))),
@@ -189,12 +203,11 @@ class RankControl(wiring.Component):
             self.prea_ok.eq(self.pre_ok.all() & rank["rfc"].clear),
             self.ref_ok.eq(~self.open.any() & Cat(tracker.clear for tracker in bank["rp"]).all() & rank["rfc"].clear),
         ]
-        m.d.sync += [
-            self.pre_ok.eq(self.next_pre_ok),
-            self.act_ok.eq(Mux(self.next_act_free, self.next_act_ok, 0)),
-            self.read_ok.eq(Mux(self.next_read_free, self.next_read_ok, 0)),
-            self.write_ok.eq(Mux(self.next_write_free, self.next_write_ok, 0)),
-        ]
+        not_here = Cat(self.change.bank != i for i in range(banks))
+        for name, is_free, is_held in (("act", self.next_act_free, self.act_held), ("pre", 1, self.pre_held),
+                                       ("read", self.next_read_free, self.column_held), ("write", self.next_write_free, self.column_held)):
+            others = Mux(is_held, not_here, ~Const(0, banks))
+            m.d.sync += getattr(self, f"{name}_ok").eq(getattr(self, f"next_{name}_ok") & Mux(is_free, others, 0))
         return Cat(*(tracker.left for tracker in trackers), faw.left)
 
     def _unit(self, m: Module, near, host: Signal, written: Value) -> Value:

@@ -22,13 +22,18 @@ def entry_layout(config: DramConfig, *, note_bits: int) -> data.StructLayout:
     return data.StructLayout({"location": location_layout(config), "note": note_bits, "status": status})
 
 
+def change_of(config: DramConfig, changes, location):
+    """The change of a location's rank."""
+    if config.ranks == 1:
+        return changes[0]
+    layout = rows_change_layout(config)
+    return data.View(layout, Cat(*(Value.cast(change) for change in changes)).word_select(location.rank, layout.size))
+
+
 def after_change(config: DramConfig, changes, location, is_open: Value, hit: Value) -> tuple[Value, Value, Value]:
     """`open` and `hit` of a request in the next cycle, from those of this one and what the ranks' rows go through in it; then whether its
     bank is not closed in it."""
-    change = changes[0]
-    if config.ranks > 1:
-        layout = rows_change_layout(config)
-        change = data.View(layout, Cat(*(Value.cast(change) for change in changes)).word_select(location.rank, layout.size))
+    change = change_of(config, changes, location)
     here = change.bank == location.bank
     opens, stays = change.opens & here, ~(change.closes_all | (change.closes & here))
     return (is_open | opens) & stays, (hit | (opens & (change.row == location.row))) & stays, stays
@@ -41,14 +46,14 @@ class RequestQueue(wiring.Component):
     younger ones move up. Both may happen in one cycle. A push needs a place (not `full`), what leaves has to be there: both are taken for
     granted. Vectors over banks have bank b of rank r at r * banks + b. `changes` are those of the ranks' rows in this cycle; what is
     pushed comes with the `open` and `hit` of this cycle. `act_ok`, `pre_ok`, `column_ok`: what the minima of the banks allow in the next
-    cycle, with the column command that this queue is for; `act_free`, `column_free`: what those of the ranks allow. With `compare`,
-    `clash` says from the next cycle on whether an entry names the block `compared`. An entry that is not there neither needs a command
-    nor clashes.
+    cycle, with the column command that this queue is for; `act_free`, `column_free`: what those of the ranks allow; `act_held` and so
+    on: not in the bank of the rank's change. With `compare`, `clash` says from the next cycle on whether an entry names the block
+    `compared`. An entry that is not there neither needs a command nor clashes.
     `wanted_rows` (a register): banks whose open row an entry waits for; not one for a launch row behind entry 0, which may not go yet. As
     it serves to keep rows from being closed, it need not follow at once an entry that left (its rank takes no command in the next cycle)
     and a row that was opened (it may not be closed yet, as ras is 3 or more) or closed.
     `waited` counts the cycles since entry 0 became entry 0: 0 in its first cycle, up to `config.patience`, 0 when empty; `urgent` when it
-    is there.
+    is there, `next_urgent` if it will be in the next cycle.
     """
 
     def __init__(self, config: DramConfig, *, entries: int, note_bits: int):
@@ -67,6 +72,9 @@ class RequestQueue(wiring.Component):
             "column_ok": In(banks),
             "act_free": In(config.ranks),
             "column_free": In(config.ranks),
+            "act_held": In(config.ranks),
+            "pre_held": In(config.ranks),
+            "column_held": In(config.ranks),
             "changes": In(rows_change_layout(config)).array(config.ranks),
             "compare": In(1),
             "compared": In(location_layout(config)),
@@ -76,6 +84,7 @@ class RequestQueue(wiring.Component):
             "wanted_rows": Out(banks),
             "waited": Out(range(config.patience + 1)),
             "urgent": Out(1),
+            "next_urgent": Out(1),
         })
 
     def elaborate(self, platform):
@@ -97,10 +106,13 @@ class RequestQueue(wiring.Component):
                 m.d.sync += Cat(entry.location, entry.note).eq(behind)
         self._wanted_rows(m)
 
+        m.d.sync += self.urgent.eq(self.next_urgent)
         with m.If(leaves[0] | ~valid[0]):
-            m.d.sync += [self.waited.eq(0), self.urgent.eq(0)]
-        with m.Elif(~self.urgent):
-            m.d.sync += [self.waited.eq(self.waited + 1), self.urgent.eq(self.waited == self.config.patience - 1)]
+            m.d.sync += self.waited.eq(0)
+        with m.Else():
+            m.d.comb += self.next_urgent.eq(self.urgent | (self.waited == self.config.patience - 1))
+            with m.If(~self.urgent):
+                m.d.sync += self.waited.eq(self.waited + 1)
         return m
 
     def _status(self, m: Module, number: int, entry, there: Value) -> Value:
@@ -109,13 +121,19 @@ class RequestQueue(wiring.Component):
         bank, rank = Cat(location.bank, location.rank), location.rank if self.config.ranks > 1 else Const(0, 1)
         was_open, had_hit = entry.status.open, entry.status.hit
         is_open, hit, stays = after_change(self.config, self.changes, location, was_open, had_hit)
+        here = change_of(self.config, self.changes, location).bank == location.bank
+
+        def allowed(ok, free, held):
+            return ok.bit_select(bank, 1) & free.bit_select(rank, 1) & ~(held.bit_select(rank, 1) & here)
+
+        everywhere = ~Const(0, self.config.ranks)
         m.d.comb += [
             status.open.eq(is_open),
             status.hit.eq(hit),
-            status.moves.eq(there & hit & self.column_ok.bit_select(bank, 1) & self.column_free.bit_select(rank, 1)),
+            status.moves.eq(there & hit & allowed(self.column_ok, self.column_free, self.column_held)),
             # A row that is opened in this cycle needs no look: `act_ok` and `pre_ok` say no for its bank, as rc and ras are 3 or more.
-            status.opens.eq(there & ~(was_open & stays) & self.act_ok.bit_select(bank, 1) & self.act_free.bit_select(rank, 1)),
-            status.closes.eq(there & was_open & stays & ~had_hit & self.pre_ok.bit_select(bank, 1)),
+            status.opens.eq(there & ~(was_open & stays) & allowed(self.act_ok, self.act_free, self.act_held)),
+            status.closes.eq(there & was_open & stays & ~had_hit & allowed(self.pre_ok, everywhere, self.pre_held)),
             status.clash.eq(there & Mux(self.compare, Value.cast(location) == Value.cast(self.compared), entry.status.clash)),
         ]
         return status.as_value()

@@ -21,6 +21,7 @@ class Rows:
         self.rng = rng
         self.open: list[dict[int, int]] = [{} for _ in range(RANKS)]     # bank -> row
         self.opened: list[list[int]] = [[] for _ in range(RANKS)]        # banks in this cycle
+        self.named = [0] * RANKS                                         # bank of the last change, if there was one or not
 
     def change(self, rank: int) -> dict:
         """What this cycle does to a rank; from then on `open` is that of the next cycle."""
@@ -28,6 +29,7 @@ class Rows:
         bank, row, kind = rng.randrange(BANKS), rng.randrange(ROWS), rng.random()
         opens, closes, closes_all = kind < 0.3 and bank not in rows, 0.3 <= kind < 0.45, kind > 0.97
         self.opened[rank] = [bank] * opens
+        self.named[rank] = bank
         if opens:
             rows[bank] = row
         if closes:
@@ -37,16 +39,19 @@ class Rows:
         return {"opens": opens, "closes": closes, "closes_all": closes_all, "bank": bank, "row": row}
 
 
-def status(entry: tuple, rows: list[dict], allowed: dict[str, int], clash: bool) -> dict:
+def status(entry: tuple, rows: "Rows", allowed: dict[str, int], clash: bool) -> dict:
     """The status an entry must have."""
     rank, bank, row = entry[:3]
-    opened, at = rows[rank].get(bank), rank * BANKS + bank
+    opened = rows.open[rank].get(bank)
+
+    def may(name: str) -> bool:
+        held = allowed[f"{name}_held"] >> rank & 1 and rows.named[rank] == bank
+        return bool(allowed[f"{name}_ok"] >> rank * BANKS + bank & allowed.get(f"{name}_free", -1) >> rank & 1) and not held
+
     return {
         "open": opened is not None, "hit": opened == row,
-        "moves": opened == row and bool(allowed["column_ok"] >> at & allowed["column_free"] >> rank & 1),
-        "opens": opened is None and bool(allowed["act_ok"] >> at & allowed["act_free"] >> rank & 1),
-        "closes": opened not in (None, row) and bool(allowed["pre_ok"] >> at & 1),
-        "clash": clash,
+        "moves": opened == row and may("column"), "opens": opened is None and may("act"),
+        "closes": opened not in (None, row) and may("pre"), "clash": clash,
     }
 
 
@@ -59,7 +64,7 @@ def test_against_a_list(entries, seed):
     held: list[tuple] = []
     clashes: dict[int, bool] = {}      # by note: an entry named the block of the last comparison since it came
     rows = Rows(rng)
-    allowed: dict[str, int] = {"act_ok": 0, "pre_ok": 0, "column_ok": 0, "act_free": 0, "column_free": 0}
+    allowed = dict.fromkeys(("act_ok", "pre_ok", "column_ok", "act_free", "column_free", "act_held", "pre_held", "column_held"), 0)
     seen, oldest_since = set(), 0
 
     def place() -> tuple:
@@ -78,7 +83,7 @@ def test_against_a_list(entries, seed):
             for i, entry in enumerate(held):
                 at = ctx.get(dut.entries[i])
                 assert (at.location.rank, at.location.bank, at.location.row, at.location.column, at.note) == entry
-                wanted = status(entry, rows.open, allowed, clashes[entry[4]])
+                wanted = status(entry, rows, allowed, clashes[entry[4]])
                 assert {name: bool(at.status[name]) for name in wanted} == wanted, f"cycle {cycle}"
                 seen.update(name for name, value in wanted.items() if value)
             for i in range(count, entries):
@@ -91,7 +96,7 @@ def test_against_a_list(entries, seed):
             if held and rng.random() < remove_share:
                 removed = rng.randrange(count)
             entry = *place(), next(note for note in range(128) if all(other[4] != note for other in held))
-            now = status(entry, rows.open, allowed, False)
+            now = status(entry, rows, allowed, False)
             ctx.set(dut.push, push)
             ctx.set(dut.entry.location, fields(entry))
             ctx.set(dut.entry.note, entry[4])
@@ -103,8 +108,8 @@ def test_against_a_list(entries, seed):
                 ctx.set(dut.changes[rank], rows.change(rank))
             new = sum(1 << rank * BANKS + bank for rank, opened in enumerate(rows.opened) for bank in opened)
             for name in allowed:
-                if name.endswith("_free"):
-                    allowed[name] = sum((rng.random() < 0.8) << rank for rank in range(RANKS))
+                if not name.endswith("_ok"):
+                    allowed[name] = sum((rng.random() < (0.8 if name.endswith("_free") else 0.3)) << rank for rank in range(RANKS))
                 else:
                     allowed[name] = rng.getrandbits(RANKS * BANKS) & (~new if name != "column_ok" else -1)      # rc and ras are 3 or more
                 ctx.set(getattr(dut, name), allowed[name])
