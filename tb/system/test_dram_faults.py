@@ -118,9 +118,9 @@ class FaultyActivates(control_module.FourActivates):
 
 
 class FaultyControl(control_module.RankControl):
-    """Rank 0 ignores a tracker, in both copies."""
+    """Rank 0 ignores a tracker, in both copies (but for the cycle behind the command that starts it)."""
 
-    def _trackers(self, m, platform, loads, close_all, refresh):
+    def _trackers(self, m, platform, loads, near, close_all, refresh):
         place = control_module.place
 
         def planted(*rest, instance: str, **more):
@@ -129,14 +129,16 @@ class FaultyControl(control_module.RankControl):
             if name not in TRACKERS:
                 return tracker
             clear, clears = (Signal(name=f"{instance}_{when}") for when in ("clear", "clears"))
-            m.d.comb += [clear.eq(tracker.clear | acts(name)), clears.eq(tracker.clears | acts(name))]
-            return SimpleNamespace(host=tracker.host, near=tracker.near, left=tracker.left, clear=clear, clears=clears)
+            left = Signal.like(tracker.left, name=f"{instance}_left")
+            m.d.comb += [clear.eq(tracker.clear | acts(name)), clears.eq(tracker.clears | acts(name)),
+                         left.eq(Mux(acts(name), 0, tracker.left))]
+            return SimpleNamespace(host=tracker.host, near=tracker.near, left=left, clear=clear, clears=clears)
 
         with pytest.MonkeyPatch.context() as patch:
             if self.rank == 0:
                 patch.setattr(control_module, "place", planted)
                 patch.setattr(control_module, "FourActivates", FaultyActivates)
-            return super()._trackers(m, platform, loads, close_all, refresh)
+            return super()._trackers(m, platform, loads, near, close_all, refresh)
 
 
 class FaultySequencer(control_module.Sequencer):

@@ -64,7 +64,8 @@ def test_against_a_list(entries, seed):
     held: list[tuple] = []
     clashes: dict[int, bool] = {}      # by note: an entry named the block of the last comparison since it came
     rows = Rows(rng)
-    allowed = dict.fromkeys(("act_ok", "pre_ok", "column_ok", "act_free", "column_free", "act_held", "pre_held", "column_held"), 0)
+    names = ("act_ok", "pre_ok", "column_ok", "act_free", "column_free", "act_held", "pre_held", "column_held")
+    allowed: dict[str, int] = dict.fromkeys(names, 0)
     seen, oldest_since = set(), 0
 
     def place() -> tuple:
