@@ -102,7 +102,14 @@ class Control(_Section):
     tokens: int = _integer(16, 16, 16, "tokens", "counting semaphores of a group")
 
 
-SECTIONS = {"array": Array, "buffers": Buffers, "memory": Memory, "control": Control}
+@dataclass(frozen=True, kw_only=True)
+class Vector(_Section):
+    """What the store unit can do to results besides requantising them."""
+
+    window: int = _integer(256, 0, 4096, "pixels", "largest window of an average pooling; 0: neither pooling nor the addition of residuals")
+
+
+SECTIONS = {"array": Array, "buffers": Buffers, "memory": Memory, "control": Control, "vector": Vector}
 ORGANISATIONS = ("1G1C", "1G4C", "4G4C", "1G1F", "4G1F")
 
 
@@ -115,6 +122,7 @@ class Config:
     buffers: Buffers = field(default_factory=Buffers)
     memory: Memory = field(default_factory=Memory)
     control: Control = field(default_factory=Control)
+    vector: Vector = field(default_factory=Vector)
 
     def __post_init__(self):
         side, buffers = self.array.side, self.buffers
@@ -293,8 +301,11 @@ class Config:
             raise ConfigError(f"config = {name_or_file!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
     def digest(self) -> str:
-        """Sixteen hex digits that name everything but the configuration's name."""
-        values = {key: value for key, value in self.to_dict().items() if key != "name"}
+        """Sixteen hex digits that name everything but the configuration's name.
+
+        What a machine does not have is left out, so that it stays the same machine when others learn something new.
+        """
+        values = {key: value for key, value in self.to_dict().items() if key != "name" and (key != "vector" or self.vector.window)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def organise(self, organisation: str) -> "Config":

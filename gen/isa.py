@@ -9,6 +9,8 @@ import enum
 from dataclasses import dataclass
 from functools import cache
 
+from gen.config import Config
+
 VERSION = 1
 INSTRUCTION_BYTES = 32
 INSTRUCTION_BITS = 8 * INSTRUCTION_BYTES
@@ -217,9 +219,46 @@ OPCODES = {
             _ADDRESS,
             Field("blocks", 2, "column blocks, 8 words each", low=1, high=2),
         ), "bias (int32) and multiplier (fp32) of each column: word j of a block is byte j of every column's record"),
+        Opcode(11, "SetAdd", Unit.STORE, (
+            _SLICE,
+            _ADDRESS,
+            Field("pitch", 16, "words from a row of the first column block to the same row of the second"),
+            Field("multiplier", 26, "of the result's own operands, in units of 2^-24"),
+            Field("residual_multiplier", 26, "of the residual operands, in units of 2^-24"),
+            Field("own_zero_point", 9, "subtracted from the result's own operands", signed=True),
+            Field("residual_zero_point", 9, "subtracted from the residual operands", signed=True),
+            Field("zero_point", 9, "added to the sums", signed=True),
+            Field("signed", 1, "residual operands are int8 (1) or uint8 (0)"),
+            Field("relu", 1, "clip the sums below at the zero point"),
+        ), "a residual, of the layout of an 8-bit result, for the next StLBUF or Pool: added to what that would write, before it is written"),
+        Opcode(12, "Pool", Unit.STORE, (
+            Field("source_slice", 4, "slice of the operands"),
+            Field("source_address", 16, "first word of the first window"),
+            _SIGNED,
+            Field("kernel_width", 6, "columns of a window", low=1),
+            Field("kernel_height", 6, "lines of a window", low=1),
+            Field("kernel_y_step", 16, "words from the last column of a window's line to the first of the next"),
+            Field("columns", 12, "results of a line", low=1),
+            Field("lines", 12, "lines of results", low=1),
+            Field("x_step", 16, "words from the last word of a window to the first of the next"),
+            Field("y_step", 16, "words from the last word of a line's last window to the first of the next line's first"),
+            Field("average", 1, "sum up a window, scaled as LdScale says (1), or take its largest operand (0)"),
+            Field("output", 1, "UINT8 0, INT8 1"),
+            Field("relu", 1, "clip below at the zero point"),
+            _ZERO_POINT,
+            _SLICE,
+            _ADDRESS,
+            Field("line_step", 16, "words from the first result of a line to that of the next"),
+        ), "windows of pixels of one channel block to a word each: largest operands, or sums scaled by the multipliers of the last LdScale"),
     )
 }
 BY_CODE = {op.code: op for op in OPCODES.values()}
+VECTOR = ("SetAdd", "Pool")     # only machines with `vector.window` know them
+
+
+def opcodes(config: Config) -> tuple[Opcode, ...]:
+    """The instructions that a machine knows."""
+    return tuple(op for op in OPCODES.values() if config.vector.window or op.name not in VECTOR)
 
 
 class IsaError(ValueError):

@@ -1,6 +1,6 @@
 """The configurations that have a name. Each is 1G1F; `Config.organise` derives the paper's other organisations."""
 
-from gen.config import Array, Buffers, Config, Memory
+from gen.config import Array, Buffers, Config, Memory, Vector
 
 PRESETS = {
     config.name: config
@@ -25,12 +25,13 @@ PRESETS = {
             memory=Memory(bytes_per_cycle=256),
         ),
         # Machines for boards: the arrays of `base` and `tiny` in fewer LUTs (slices cost multiplexers, store lanes requantisers).
-        Config(name="ulx3s", buffers=Buffers(slices=4, slice_words=4096, store_lanes=2)),
+        Config(name="ulx3s", buffers=Buffers(slices=4, slice_words=4096, store_lanes=2), vector=Vector(window=0)),
         Config(
             name="orangecrab",
             array=Array(side=2),
             buffers=Buffers(moving_words=64, accumulator_words=16, slices=3, slice_words=4096, store_lanes=1),
             memory=Memory(bytes_per_cycle=4, latency=4),
+            vector=Vector(window=0),
         ),
         # Units for boards too small for a machine: the host has the slices. A wave has many rows, so that the link carries little besides.
         Config(
@@ -38,12 +39,14 @@ PRESETS = {
             array=Array(side=2, multiplier_latency=1),
             buffers=Buffers(moving_words=256, stationary_tiles=4, accumulator_words=64, store_lanes=1),
             memory=Memory(bytes_per_cycle=4),
+            vector=Vector(window=0),
         ),
         Config(
             name="tang-nano-9k",
             array=Array(side=2),
             buffers=Buffers(moving_words=512, accumulator_words=128, store_lanes=1),
             memory=Memory(bytes_per_cycle=4),
+            vector=Vector(window=0),
         ),
     )
 }

@@ -87,6 +87,8 @@ class Group(wiring.Component):
         wiring.connect(m, load_stationary.read, buffer.load_v)
         wiring.connect(m, store.read, buffer.store_read)
         wiring.connect(m, store.write, buffer.store_write)
+        if config.vector.window:
+            wiring.connect(m, store.residual, buffer.residual)
         wiring.connect(m, load_moving.write, compute.moving_write)
         wiring.connect(m, load_stationary.write, compute.stationary_write)
         wiring.connect(m, store.accumulators, compute.accumulators)

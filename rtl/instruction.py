@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Value, signed
 from amaranth.lib import data
 
 from gen import isa
+from gen.config import Config
 
 
 def instruction_layout(name: str) -> data.StructLayout:
@@ -11,14 +12,14 @@ def instruction_layout(name: str) -> data.StructLayout:
     return data.StructLayout({item.name: signed(item.width) if item.signed else item.width for item, _ in isa.layout(name)})
 
 
-def unit_bits(unit: isa.Unit) -> int:
-    """Bits of the longest instruction of a unit: the width its queue keeps."""
-    return max(instruction_layout(op.name).size for op in isa.OPCODES.values() if op.unit is unit)
+def unit_bits(config: Config, unit: isa.Unit) -> int:
+    """Bits of a machine's longest instruction for a unit: the width its queue keeps."""
+    return max(instruction_layout(op.name).size for op in isa.opcodes(config) if op.unit is unit)
 
 
-def entry_layout(unit: isa.Unit) -> data.StructLayout:
+def entry_layout(config: Config, unit: isa.Unit) -> data.StructLayout:
     """What a unit gets: the instruction's bits (cast with `instruction_layout`), and a number that tells which one it is."""
-    return data.StructLayout({"index": 32, "bits": unit_bits(unit)})
+    return data.StructLayout({"index": 32, "bits": unit_bits(config, unit)})
 
 
 SHOWN_BITS = max(instruction_layout(name).size for name in isa.OPCODES) + 1     # of an instruction, as `shown` cuts it

@@ -32,7 +32,7 @@ class Compute(wiring.Component):
     def __init__(self, config: Config, *, apart: bool = False):
         self.config, self.apart = config, apart
         super().__init__({
-            "instruction": In(stream.Signature(entry_layout(isa.Unit.EXECUTE))),
+            "instruction": In(stream.Signature(entry_layout(config, isa.Unit.EXECUTE))),
             "tokens": Out(TokenPort()),
             "moving_write": In(LocalWrite(config, depth=config.buffers.moving_words)),
             "stationary_write": In(LocalWrite(config, depth=config.buffers.stationary_tiles * config.array.side)),

@@ -11,10 +11,14 @@ from rtl.buffer.block_memory import BlockMemory
 from rtl.interfaces import BufferRead, BufferWrite
 from rtl.sharing import place
 
-READERS = ("load_h", "load_v", "dma_out", "store_read")
 WRITERS = ("dma_in", "store_write")
 READ_LATENCY = 3    # addresses to data
 STORE_WORDS = 4     # the byte planes of a row of int32
+
+
+def readers(config: Config) -> tuple[str, ...]:
+    """The read ports of a global buffer."""
+    return ("load_h", "load_v", "dma_out", "store_read", *(("residual",) if config.vector.window else ()))
 
 
 class Slice(wiring.Component):
@@ -28,11 +32,11 @@ class Slice(wiring.Component):
         self._banks = config.banks
         self._depth = config.buffers.slice_words // config.banks
         self._word = 8 * config.array.side
-        row = ceil_log2(self._depth)
+        row, count = ceil_log2(self._depth), len(readers(config))
         super().__init__({
             "read": In(1),
-            "reader": In(range(len(READERS))),
-            "read_rows": In(row).array(len(READERS), self._banks),
+            "reader": In(range(count)),
+            "read_rows": In(row).array(count, self._banks),
             "data": Out(self._word).array(self._banks),
             "write": In(1),
             "writer": In(range(len(WRITERS))),
@@ -67,8 +71,8 @@ class GlobalBuffer(wiring.Component):
 
     Read: enable, slice and addresses in t, data in t + 3 (to be registered: it comes through multiplexers). The words of ``load_h`` must
     lie in different banks or be the same word: of several lanes that address one bank the first is served, the others get its word, so
-    that a lane nobody uses cannot spoil a lower one. The others read at most `banks` consecutive words from their first address: lane i
-    of ``dma_out`` is word i, a lane of ``load_v`` any of them.
+    that a lane nobody uses cannot spoil a lower one. The others (``residual`` is there only with `vector.window`) read at most `banks`
+    consecutive words from their first address: lane i of ``dma_out`` is word i, a lane of ``load_v`` any of them.
     Write: presented in t, read by reads issued from t + 2; the enabled words of consecutive ones, at any address. ``store_write`` offers
     the word for address a in place a mod 4: what it writes needs no multiplexers here.
     Every port accepts a transfer a cycle. ``collision`` pulses in the cycle after two readers, or two writers, used one slice;
@@ -85,7 +89,7 @@ class GlobalBuffer(wiring.Component):
             "load_h": In(BufferRead(config, words=config.load_words)),
             "load_v": In(BufferRead(config, words=config.load_words)),
             "dma_out": In(BufferRead(config, words=config.beat_words)),
-            "store_read": In(BufferRead(config, words=1)),
+            **{name: In(BufferRead(config, words=1)) for name in readers(config)[3:]},
             "dma_in": In(BufferWrite(config, words=config.beat_words)),
             "store_write": In(BufferWrite(config, words=STORE_WORDS)),
             "collision": Out(1),
@@ -96,11 +100,11 @@ class GlobalBuffer(wiring.Component):
         config = self._config
         slices = [place(m, platform, instance=f"slice{i}", module="global_buffer_slice", factory=lambda: Slice(config))
                   for i in range(config.buffers.slices)]
-        readers = [getattr(self, name) for name in READERS]
+        reading = [getattr(self, name) for name in readers(config)]
         writers = [getattr(self, name) for name in WRITERS]
 
         # Who uses which slice: known in t, for the memories in t + 1.
-        uses = [[(port.enable.any(), port.slice) for port in ports] for ports in (readers, writers)]
+        uses = [[(port.enable.any(), port.slice) for port in ports] for ports in (reading, writers)]
         m.d.sync += self.collision.eq(Cat(used & other & (where == there) for ports in uses for i, (used, where) in enumerate(ports)
                                           for other, there in ports[:i]).any())
         for i, part in enumerate(slices):
@@ -110,7 +114,7 @@ class GlobalBuffer(wiring.Component):
                 m.d.sync += [some.eq(Cat(here).any()), who.eq(number(here))]
                 m.d.comb += [used.eq(some), user.eq(who)]
 
-        for r, (reader, name) in enumerate(zip(readers, READERS)):
+        for r, (reader, name) in enumerate(zip(reading, readers(config))):
             rows = self._scattered_rows(m, platform, reader, name) if name == "load_h" else self._rows(m, reader.addresses[0], name)
             for part in slices:
                 m.d.comb += [there.eq(row) for there, row in zip(part.read_rows[r], rows)]

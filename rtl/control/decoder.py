@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout
+from gen.isa import OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout, opcodes
 from rtl.control.fetch import GROUP_BITS, KINDS
 from rtl.instruction import SHOWN_BITS, instruction_layout
 
@@ -24,7 +24,7 @@ def _outside(config: Config, item: Field, value: Value) -> list[Value]:
     low, high = item.bottom, item.top
     if item.name == "group":
         high = config.array.groups - 1
-    if item.name == "slice":
+    if item.name in ("slice", "source_slice"):
         high = config.buffers.slices - 1
     full_low, full_high = (-(1 << item.width - 1), (1 << item.width - 1) - 1) if item.signed else (0, (1 << item.width) - 1)
     return ([value < low] if low > full_low else []) + ([value > high] if high < full_high else [])
@@ -81,7 +81,7 @@ class Checker(wiring.Component):
         checked, old, ended = Signal(), Signal(), Signal()
         m.d.sync += [checked.eq(valid), old.eq(common.version != VERSION), ended.eq(exhausted & ~valid)]
         known, faulty = [], []
-        for op in OPCODES.values():
+        for op in opcodes(self.config):
             conditions = Cat(wrong(self.config, op, bits))
             known.append(Signal(name=f"is_{op.name}"))
             broken = Signal(len(conditions), name=f"broken_{op.name}")

@@ -29,7 +29,7 @@ class DmaIn(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "instruction": In(stream.Signature(entry_layout(Unit.DMA_IN))),
+            "instruction": In(stream.Signature(entry_layout(config, Unit.DMA_IN))),
             "tokens": Out(TokenPort()),
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(response_layout(config), always_ready=True)),

@@ -27,7 +27,7 @@ class DmaOut(wiring.Component):
         assert AHEAD >= DMA_OUT_LATENCY - 1
         self.config = config
         super().__init__({
-            "instruction": In(stream.Signature(entry_layout(Unit.DMA_OUT))),
+            "instruction": In(stream.Signature(entry_layout(config, Unit.DMA_OUT))),
             "tokens": Out(TokenPort()),
             "read": Out(BufferRead(config, words=config.beat_words)),
             "read_group": Out(2),

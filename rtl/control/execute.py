@@ -32,7 +32,7 @@ class Execute(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "instruction": In(stream.Signature(entry_layout(isa.Unit.EXECUTE))),
+            "instruction": In(stream.Signature(entry_layout(config, isa.Unit.EXECUTE))),
             "tokens": Out(TokenPort()),
             "moving_ready": In(1),
             "stationary_ready": In(1),

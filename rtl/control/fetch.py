@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from gen.config import Config
-from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, Unit
+from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, Unit, opcodes
 from rtl.control.queue import Queue
 from rtl.instruction import SHOWN_BITS, instruction_layout, shown
 from rtl.interfaces import Tag, request_layout, response_layout
@@ -16,10 +16,10 @@ GROUP_BITS = 2
 ROUTE = data.StructLayout({"kind": KINDS, "group": GROUP_BITS})
 
 
-def route_of(bits) -> Value:
+def route_of(config: Config, bits) -> Value:
     """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode. And the group, modulo four."""
     group = instruction_layout("End")(bits[:instruction_layout("End").size]).group
-    kinds = (Cat(bits[:4] == op.code for op in OPCODES.values() if op.unit is unit).any() for unit in (*Unit, None))
+    kinds = (Cat(bits[:4] == op.code for op in opcodes(config) if op.unit is unit).any() for unit in (*Unit, None))
     return Cat(*kinds, group[:GROUP_BITS])
 
 
@@ -105,7 +105,7 @@ class Fetch(wiring.Component):
         place = Signal(range(max(2, wide)))
         m.d.comb += [
             rows.push.eq(complete),
-            rows.entry.routes.eq(Cat(route_of(bits) for bits in instructions)),
+            rows.entry.routes.eq(Cat(route_of(config, bits) for bits in instructions)),
             rows.entry.bits.eq(Cat(shown(bits) for bits in instructions)),
             rows.head.ready.eq(popped & (place == wide - 1)),
         ]

@@ -6,7 +6,6 @@ from amaranth.utils import ceil_log2
 from gen.config import Config
 from gen.isa import COMMON, Unit
 from rtl.control.queue import Queue
-from rtl.instruction import unit_bits
 
 DECISIVE = {"opcode", "version", "group", "wait"}       # the fields that decide whether an instruction can start: the first ones
 DECISIVE_BITS = sum(item.width for item in COMMON if item.name in DECISIVE)
@@ -24,7 +23,7 @@ def instruction_queue(m: Module, kind: Unit, unit, *, depth: int) -> Queue:
     """
     # The start of LOAD_H depends on most of its fields.
     registered = None if kind is Unit.LOAD_H else DECISIVE_BITS
-    queue = Queue(shape=unit_bits(kind), depth=depth, registered=registered)
+    queue = Queue(shape=len(unit.instruction.p.bits), depth=depth, registered=registered)
     leaving = Signal(name=f"{kind.name.lower()}_leaving")
     m.d.sync += leaving.eq(unit.instruction.valid & unit.instruction.ready)
     m.d.comb += [

@@ -17,7 +17,7 @@ WRITE_LATENCY = 4   # issue to the write at the local buffers
 def loader_ports(config: Config, unit: Unit, *, depth: int) -> dict:
     """Ports of a loader, except the credits it takes back (`release`)."""
     return {
-        "instruction": In(stream.Signature(entry_layout(unit))),
+        "instruction": In(stream.Signature(entry_layout(config, unit))),
         "tokens": Out(TokenPort()),
         "read": Out(BufferRead(config, words=config.load_words)),
         "write": Out(LocalWrite(config, depth=depth)),

@@ -2,25 +2,27 @@
 
 import dataclasses
 import random
+from fractions import Fraction
 
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import Array, Buffers, Config, Memory, Unit
+from gen.config import Array, Buffers, Config, Memory, Unit, Vector
 from gen.isa import Instruction, Output
-from gen.timing import FETCH_LATENCY, SCALE_LATENCY, STORE_LATENCY
+from gen.timing import ADD_LATENCY, FETCH_LATENCY, POOL_LATENCY, SCALE_LATENCY, SET_ADD_LATENCY, STORE_LATENCY
 from rtl.vector.store import Store
 from tb.unit.test_requantise import reference, wrapped
 
 ONE = 0x3F80_0000
 
 
-def machine(side: int, lanes: int, unit: Unit) -> Config:
+def machine(side: int, lanes: int, unit: Unit, window: int = 16) -> Config:
     return Config(
         name="test",
         array=Array(side=side, unit=unit),
         buffers=Buffers(moving_words=64, accumulator_words=4, slice_words=256, store_lanes=lanes),
         memory=Memory(bytes_per_cycle=max(4, side)),
+        vector=Vector(window=window),
     )
 
 
@@ -31,7 +33,8 @@ class Trace:
     decisions: list[int] = dataclasses.field(default_factory=list)
     issues: list[int] = dataclasses.field(default_factory=list)
     reads: list[tuple] = dataclasses.field(default_factory=list)         # cycle, half, pair, bank, word
-    scale_reads: list[tuple] = dataclasses.field(default_factory=list)   # cycle, slice, address
+    word_reads: list[tuple] = dataclasses.field(default_factory=list)    # cycle, slice, address: parameters, pixels
+    residual_reads: list[tuple] = dataclasses.field(default_factory=list)   # cycle, slice, address
     writes: list[tuple] = dataclasses.field(default_factory=list)        # cycle, slice, address, bytes
     signals: list[tuple] = dataclasses.field(default_factory=list)       # cycle, mask, group
     takes: list[tuple] = dataclasses.field(default_factory=list)         # cycle, mask, group
@@ -48,6 +51,7 @@ def simulate(config: Config, program: list[Instruction], accumulators: dict, mem
         position = 0
         sums: list[tuple | None] = [None] * FETCH_LATENCY     # reads under way
         words: list[tuple | None] = [None] * 3
+        residuals: list[tuple | None] = [None] * 3
         for cycle in range(cycles):
             valid = position < len(program) and cycle >= arrive[position]
             ctx.set(dut.instruction.valid, valid)
@@ -79,8 +83,15 @@ def simulate(config: Config, program: list[Instruction], accumulators: dict, mem
             key = None
             if ctx.get(dut.read.enable):
                 key = (ctx.get(dut.read.slice), ctx.get(dut.read.addresses[0]))
-                trace.scale_reads.append((cycle, *key))
+                trace.word_reads.append((cycle, *key))
             words.append(key)
+            if config.vector.window:
+                ctx.set(dut.residual.data[0], memory.get(residuals.pop(0), (1 << 8 * side) - 1))
+                key = None
+                if ctx.get(dut.residual.enable):
+                    key = (ctx.get(dut.residual.slice), ctx.get(dut.residual.addresses[0]))
+                    trace.residual_reads.append((cycle, *key))
+                residuals.append(key)
             enable = ctx.get(dut.write.enable)
             assert ctx.get(dut.words) == enable.bit_count()
             for i in range(4):
@@ -117,61 +128,140 @@ def place(config: Config, wide: int, row: int, block: int) -> tuple[int, int, in
     return pair, s & 1, s >> 1
 
 
-def expect(config: Config, program: list[Instruction], accumulators: dict, memory: dict, ready_from: list[int], arrive: list[int]) -> Trace:
-    """The same run by the book."""
-    side, lanes, trace, free = config.array.side, config.buffers.store_lanes, Trace(), 0
-    parameters = {}
-    for position, (instruction, ready, here) in enumerate(zip(program, ready_from, arrive, strict=True)):
-        visible = max(here, trace.decisions[-1] + 1 if trace.decisions else 0)
-        start = max(free, ready, visible)
-        trace.waiting += [(cycle, 100 + position) for cycle in range(max(visible, free), start + 1)]
-        trace.decisions.append(start)
-        trace.takes.append((start, instruction.wait, instruction.group))
-        cycle = start + 1
-        if instruction.name == "LdScale":
-            for read in range(8 * instruction.blocks * (side // lanes)):
-                trace.issues.append(cycle)
-                trace.scale_reads.append((cycle, instruction.slice, (instruction.address + read // (side // lanes)) & 0xFFFF))
-                cycle += 1
-            for block in range(instruction.blocks):
-                base = instruction.address + 8 * block
-                words = [memory[instruction.slice, base + j].to_bytes(side, "little") for j in range(8)]
-                for column in range(side):
-                    record = bytes(word[column] for word in words)
-                    parameters[block, column] = int.from_bytes(record[:4], "little", signed=True), int.from_bytes(record[4:], "little")
-            done = cycle - 1 + SCALE_LATENCY
-        else:
-            blocks = 2 if instruction.wide and config.column_pairs == 2 else 1
-            for row in range(instruction.rows):
-                for block in range(blocks):
-                    key = (instruction.half, *place(config, instruction.wide, row, block))
-                    for _ in range(side // lanes):
-                        trace.issues.append(cycle)
-                        trace.reads.append((cycle, *key))
-                        cycle += 1
-                    values, signed = [], instruction.output == Output.INT8
-                    for column in range(side):
-                        bias, multiplier = parameters[block, column] if instruction.parameters else (0, ONE)
-                        total = wrapped(accumulators[key][column] + bias)
-                        if instruction.output == Output.INT32:
-                            values.append((max(total, 0) if instruction.relu else total) & 0xFFFF_FFFF)
-                        else:
-                            values.append(reference(total, multiplier, instruction.zero_point, signed, bool(instruction.relu)) & 0xFF)
-                    base = instruction.address + block * instruction.pitch
-                    if instruction.output == Output.INT32:
-                        for j in range(4):
-                            word = bytes(value >> 8 * j & 0xFF for value in values)
-                            trace.writes.append((cycle - 1 + 8, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
-                    else:
-                        trace.writes.append((cycle - 1 + 16, instruction.slice, (base + row) & 0xFFFF, bytes(values)))
-            done = cycle - 1 + STORE_LATENCY
-            assert all(write[0] <= done - 2 for write in trace.writes)
+def eight_bits(value: int, signed: bool) -> int:
+    """Saturated, as a byte."""
+    low, high = (-128, 127) if signed else (0, 255)
+    return min(max(value, low), high) & 0xFF
+
+
+def number(byte: int, signed: bool) -> int:
+    """A byte as a number."""
+    return byte - 256 if signed and byte > 127 else byte
+
+
+class Book:
+    """The same run by the book: what each instruction does, and when."""
+
+    def __init__(self, config: Config, accumulators: dict, memory: dict):
+        self.config, self.accumulators, self.memory, self.trace = config, accumulators, memory, Trace()
+        self.side, self.groups = config.array.side, config.array.side // config.buffers.store_lanes
+        self.parameters: dict[tuple, tuple] = {}
+        self.residual: Instruction | None = None
+
+    def run(self, program: list[Instruction], ready_from: list[int], arrive: list[int]) -> Trace:
+        trace, free = self.trace, 0
+        steps = {"LdScale": self.scale, "StLBUF": self.store, "SetAdd": self.set_add, "Pool": self.pool}
+        for position, (instruction, ready, here) in enumerate(zip(program, ready_from, arrive, strict=True)):
+            visible = max(here, trace.decisions[-1] + 1 if trace.decisions else 0)
+            start = max(free, ready, visible)
+            trace.waiting += [(cycle, 100 + position) for cycle in range(max(visible, free), start + 1)]
+            trace.decisions.append(start)
+            trace.takes.append((start, instruction.wait, instruction.group))
+            done = steps[instruction.name](instruction, start + 1)
+            if instruction.signal:
+                trace.signals.append((done, instruction.signal, instruction.group))
+            trace.busy += range(start + 1, done + 1)
+            free = done + 1
         trace.issues.sort()
-        if instruction.signal:
-            trace.signals.append((done, instruction.signal, instruction.group))
-        trace.busy += range(start + 1, done + 1)
-        free = done + 1
-    return trace
+        return trace
+
+    def scale(self, instruction: Instruction, cycle: int) -> int:
+        count, base = 8 * instruction.blocks * self.groups, instruction.address
+        self.trace.issues += range(cycle, cycle + count)
+        self.trace.word_reads += [(cycle + i, instruction.slice, (base + i // self.groups) & 0xFFFF) for i in range(count)]
+        for block in range(instruction.blocks):
+            words = [self.word(instruction.slice, base + 8 * block + j) for j in range(8)]
+            for column in range(self.side):
+                record = bytes(word[column] for word in words)
+                self.parameters[block, column] = int.from_bytes(record[:4], "little", signed=True), int.from_bytes(record[4:], "little")
+        return cycle + count - 1 + SCALE_LATENCY
+
+    def set_add(self, instruction: Instruction, cycle: int) -> int:
+        self.trace.issues += range(cycle, cycle + self.groups)
+        self.residual, self.residual_words = instruction, [0, 0]
+        return cycle + self.groups - 1 + SET_ADD_LATENCY
+
+    def store(self, instruction: Instruction, cycle: int) -> int:
+        config, trace = self.config, self.trace
+        blocks = 2 if instruction.wide and config.column_pairs == 2 else 1
+        for row in range(instruction.rows):
+            for block in range(blocks):
+                key = (instruction.half, *place(config, instruction.wide, row, block))
+                trace.issues += range(cycle, cycle + self.groups)
+                trace.reads += [(cycle + i, *key) for i in range(self.groups)]
+                records = [self.parameters[block, column] if instruction.parameters else (0, ONE) for column in range(self.side)]
+                totals = [wrapped(total + bias) for total, (bias, _) in zip(self.accumulators[key], records)]
+                base = instruction.address + block * instruction.pitch
+                if instruction.output == Output.INT32:
+                    if self.residual:
+                        self.residual_read(cycle, block)    # and nothing is done with it
+                    totals = [(max(total, 0) if instruction.relu else total) & 0xFFFF_FFFF for total in totals]
+                    for j in range(4):
+                        word = bytes(value >> 8 * j & 0xFF for value in totals)
+                        trace.writes.append((cycle + self.groups - 1 + 8, instruction.slice, (base + 4 * row + j) & 0xFFFF, word))
+                else:
+                    signed = instruction.output == Output.INT8
+                    word = [reference(total, bits, instruction.zero_point, signed, bool(instruction.relu)) & 0xFF
+                            for total, (_, bits) in zip(totals, records)]
+                    self.write(cycle, instruction.slice, base + row, word, signed, block)
+                cycle += self.groups
+        return self.done(cycle - 1)
+
+    def pool(self, instruction: Instruction, cycle: int) -> int:
+        address, target = instruction.source_address, instruction.address
+        size = instruction.kernel_width * instruction.kernel_height
+        period = max(size, self.groups)
+        bias_and_bits = [self.parameters[0, column] if instruction.average else (0, ONE) for column in range(self.side)]
+        for _ in range(instruction.lines):
+            for column in range(instruction.columns):
+                self.trace.issues += range(cycle, cycle + period)
+                pixels = []
+                for pixel in range(size):
+                    pixels.append([number(byte, bool(instruction.signed)) for byte in self.word(instruction.source_slice, address)])
+                    self.trace.word_reads.append((cycle + period - size + pixel, instruction.source_slice, address & 0xFFFF))
+                    last_column = pixel % instruction.kernel_width == instruction.kernel_width - 1
+                    address += instruction.kernel_y_step if last_column and pixel < size - 1 else 1 if pixel < size - 1 else 0
+                address += instruction.y_step if column == instruction.columns - 1 else instruction.x_step
+                cycle += period
+                values = [sum(lane) if instruction.average else max(lane) for lane in zip(*pixels)]
+                word = [reference(wrapped(value + bias), bits, instruction.zero_point, bool(instruction.output), bool(instruction.relu)) & 0xFF
+                        for value, (bias, bits) in zip(values, bias_and_bits)]
+                self.write(cycle - 1 + POOL_LATENCY, instruction.slice, target, word, bool(instruction.output), 0)
+                target += instruction.line_step if column == instruction.columns - 1 else 1
+        return self.done(cycle - 1 + POOL_LATENCY + self.groups - 1)
+
+    def word(self, index: int, address: int) -> bytes:
+        return self.memory.get((index, address & 0xFFFF), (1 << 8 * self.side) - 1).to_bytes(self.side, "little")
+
+    def residual_read(self, cycle: int, block: int) -> bytes:
+        """The word to add to the results whose first lane group is read in this cycle."""
+        add = self.residual
+        address = add.address + block * add.pitch + self.residual_words[block]
+        self.residual_words[block] += 1
+        self.trace.residual_reads.append((cycle + 11, add.slice, address & 0xFFFF))
+        return self.word(add.slice, address)
+
+    def write(self, cycle: int, index: int, address: int, word: list[int], signed: bool, block: int):
+        """An 8-bit word, of which the first lane group is read in this cycle."""
+        if self.residual:
+            add = self.residual
+            exact = [Fraction((number(own, signed) - add.own_zero_point) * add.multiplier
+                              + (number(other, bool(add.signed)) - add.residual_zero_point) * add.residual_multiplier, 1 << 24)
+                     for own, other in zip(word, self.residual_read(cycle, block))]
+            word = [eight_bits((max(round(sum), 0) if add.relu else round(sum)) + add.zero_point, signed) for sum in exact]
+            cycle += ADD_LATENCY
+        self.trace.writes.append((cycle + self.groups - 1 + 16, index, address & 0xFFFF, bytes(word)))
+
+    def done(self, last_read: int) -> int:
+        """The cycle of the tokens of a StLBUF or Pool."""
+        done, self.residual = last_read + STORE_LATENCY + (ADD_LATENCY if self.residual else 0), None
+        assert all(write[0] <= done - 2 for write in self.trace.writes)
+        return done
+
+
+def expect(config: Config, program: list[Instruction], accumulators: dict, memory: dict, ready_from: list[int], arrive: list[int]) -> Trace:
+    """What a program must do."""
+    return Book(config, accumulators, memory).run(program, ready_from, arrive)
 
 
 def random_program(rng: random.Random, config: Config, length: int) -> list[Instruction]:
@@ -180,6 +270,13 @@ def random_program(rng: random.Random, config: Config, length: int) -> list[Inst
         if rng.random() < 0.15:
             program.append(Instruction(
                 "LdScale", slice=rng.choice([1, 2]), address=rng.randrange(220), blocks=rng.choice([1, 2]), signal=rng.getrandbits(16)))
+            continue
+        if config.vector.window and rng.random() < 0.4:
+            program.append(random_add(rng))
+            if rng.random() < 0.2:
+                continue
+        if config.vector.window and rng.random() < 0.4:
+            program.append(random_pool(rng))
             continue
         wide = rng.randrange(2)
         rows = rng.randint(1, config.wide_rows if wide or config.column_pairs == 1 else config.narrow_rows)
@@ -190,6 +287,24 @@ def random_program(rng: random.Random, config: Config, length: int) -> list[Inst
             slice=rng.randrange(16), address=rng.choice([0, 17, 65530]), pitch=rng.choice([0, 64, 101]),
             wait=rng.getrandbits(16), signal=rng.choice([0, rng.getrandbits(16)]), group=rng.randrange(4)))
     return program
+
+
+def random_add(rng: random.Random) -> Instruction:
+    multipliers = [rng.choice([0, 1 << 23, 1 << 24, (1 << 26) - 1, rng.randrange(1 << 22, 1 << 25)]) for _ in range(2)]
+    zero_points = {name: rng.choice([0, 0, 7, -128, 128, -256, 255]) for name in ("own_zero_point", "residual_zero_point", "zero_point")}
+    return Instruction("SetAdd", slice=2, address=rng.choice([0, 33, 65533]), pitch=rng.choice([0, 64, 101]), multiplier=multipliers[0],
+                       residual_multiplier=multipliers[1], signed=rng.randrange(2), relu=rng.randrange(2), wait=rng.getrandbits(16),
+                       signal=rng.choice([0, rng.getrandbits(16)]), group=rng.randrange(4), **zero_points)
+
+
+def random_pool(rng: random.Random) -> Instruction:
+    kernel, steps = (rng.randint(1, 3), rng.randint(1, 3)), [rng.choice([1, 2, 5, 65534]) for _ in range(4)]
+    return Instruction(
+        "Pool", source_slice=rng.choice([1, 2]), source_address=rng.choice([0, 9, 65530]), signed=rng.randrange(2),
+        kernel_width=kernel[0], kernel_height=kernel[1], kernel_y_step=steps[0], columns=rng.randint(1, 4), lines=rng.randint(1, 3),
+        x_step=steps[1], y_step=steps[2], average=rng.randrange(2), output=rng.randrange(2), relu=rng.randrange(2),
+        zero_point=rng.choice([0, 5, -128, 128, -256, 255]), slice=rng.randrange(16), address=rng.choice([0, 65534]), line_step=steps[3],
+        wait=rng.getrandbits(16), signal=rng.choice([0, rng.getrandbits(16)]), group=rng.randrange(4))
 
 
 def random_contents(rng: random.Random, config: Config) -> tuple[dict, dict]:
@@ -231,14 +346,15 @@ def compare(actual: Trace, expected: Trace) -> None:
         assert getattr(actual, item.name) == getattr(expected, item.name), item.name
 
 
+@pytest.mark.parametrize("window", [0, 16])
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("side,lanes,unit", [
     (1, 1, Unit.FLEX), (1, 1, Unit.SINGLE), (2, 1, Unit.FLEX), (2, 2, Unit.QUAD),
     (4, 4, Unit.FLEX), (4, 1, Unit.QUAD), (4, 2, Unit.SINGLE), (4, 2, Unit.FLEX),
 ])
-def test_random_programs(side, lanes, unit, seed):
+def test_random_programs(side, lanes, unit, seed, window):
     print(f"seed {seed}")
-    rng, config = random.Random(f"{seed} {side} {lanes} {unit}"), machine(side, lanes, unit)
+    rng, config = random.Random(f"{seed} {side} {lanes} {unit}"), machine(side, lanes, unit, window)
     program = random_program(rng, config, 9)
     accumulators, memory = random_contents(rng, config)
     legal(memory, program, side)
