@@ -230,7 +230,7 @@ OPCODES = {
             Field("zero_point", 9, "added to the sums", signed=True),
             Field("signed", 1, "residual operands are int8 (1) or uint8 (0)"),
             Field("relu", 1, "clip the sums below at the zero point"),
-        ), "a residual, of the layout of an 8-bit result, for the next StLBUF or Pool: added to what that would write, before it is written"),
+        ), "a residual, laid out as an 8-bit result, for the next StLBUF or Pool: it is added to what that would write"),
         Opcode(12, "Pool", Unit.STORE, (
             Field("source_slice", 4, "slice of the operands"),
             Field("source_address", 16, "first word of the first window"),
@@ -249,7 +249,7 @@ OPCODES = {
             _SLICE,
             _ADDRESS,
             Field("line_step", 16, "words from the first result of a line to that of the next"),
-        ), "windows of pixels of one channel block to a word each: largest operands, or sums scaled by the multipliers of the last LdScale"),
+        ), "windows of pixels of a channel block to a word each: largest operands, or sums scaled as the last LdScale says"),
     )
 }
 BY_CODE = {op.code: op for op in OPCODES.values()}

@@ -15,9 +15,9 @@ WORD_DELAY = 4      # from a read of the global buffer to its word, registered
 class WindowWalk(wiring.Component):
     """The addresses of all windows, word by word: columns of a window, its lines, windows of a line, lines of windows.
 
-    With `load` it follows the fields of a Pool (`taken`); with `start` too it begins in the next cycle. Each window takes as many cycles as it has
-    words, or `least` if that is more; its reads come last. `issuing` marks all of these cycles, `reading` those with a read, of `address`;
-    `opens` and `closes` the first and the last read of a window, `ends` the very last.
+    With `load` it follows the fields of a Pool (`taken`); with `start` too it begins in the next cycle. Each window takes as many cycles
+    as it has words, or `least` if that is more; its reads come last. `issuing` marks all of these cycles, `reading` those with a read, of
+    `address`; `opens` and `closes` the first and the last read of a window, `ends` the very last.
     """
 
     def __init__(self, layout, *, least: int):
@@ -53,7 +53,9 @@ class WindowWalk(wiring.Component):
             words = self.pool.kernel_width * self.pool.kernel_height
             fewer = Mux(words < self._least, self._least - words, 0)
             m.d.sync += [
-                self.issuing.eq(self.start), pool.eq(self.pool), self.address.eq(self.pool.source_address), pause.eq(fewer), short.eq(fewer)]
+                self.issuing.eq(self.start), pool.eq(self.pool), self.address.eq(self.pool.source_address), pause.eq(fewer),
+                short.eq(fewer),
+            ]
         with m.Elif(self.issuing):
             m.d.sync += [pause.eq(Mux(self.reading, Mux(self.closes, short, 0), pause - 1)), self.issuing.eq(~self.ends)]
             with m.If(self.reading):
@@ -130,7 +132,8 @@ class Pooling(wiring.Component):
         m.submodules.reduce = reduce = WindowReduce(self._config)
         taken = walk.taken
         m.d.comb += [
-            walk.load.eq(self.load), walk.start.eq(self.start), walk.pool.eq(self.pool), self.issuing.eq(walk.issuing), self.ends.eq(walk.ends),
+            walk.load.eq(self.load), walk.start.eq(self.start), walk.pool.eq(self.pool),
+            self.issuing.eq(walk.issuing), self.ends.eq(walk.ends),
             self.read.enable.eq(walk.reading), self.read.slice.eq(taken.source_slice), self.read.addresses[0].eq(walk.address),
             reduce.opens.eq(walk.opens), reduce.closes.eq(walk.closes), reduce.word.eq(self.read.data[0]),
             reduce.average.eq(taken.average), reduce.is_signed.eq(taken.signed),

@@ -1,4 +1,4 @@
-"""Residuals: 8-bit numbers from the global buffer, with a scale and a zero point of their own, added to 8-bit results on their way there."""
+"""Residuals: 8-bit numbers in the global buffer, each kind with a scale and a zero point, added to 8-bit results on their way there."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring

@@ -81,8 +81,8 @@ class Store(wiring.Component):
         head, store, scale = seen_as("StLBUF", head_bits), seen_as("StLBUF", bits), seen_as("LdScale", bits)
         busy, is_scale, planes, is_signed = Signal(), Signal(), Signal(), Signal()
         issuing = Signal() if vector else self.issuing      # of all but Pool
+        is_add, is_pool, pool = (Signal(), Signal(), seen_as("Pool", bits)) if vector else (C(0), C(0), store)
         if vector:
-            is_add, is_pool, pool = Signal(), Signal(), seen_as("Pool", bits)
             m.submodules.residuals = residuals = Residuals(config)
             m.submodules.pooling = pooling = Pooling(config)
             m.d.comb += self.issuing.eq(issuing | pooling.issuing)
@@ -231,8 +231,8 @@ class Store(wiring.Component):
             with m.If(residuals.active & ~planes):
                 m.d.sync += arrived.eq(adding[-1])
             m.d.comb += [
-                residuals.expect.eq(flight[RESULT_DELAY - READ_AHEAD - 1]), residuals.wide.eq(last_block), residuals.is_signed.eq(is_signed),
-                residuals.fields.eq(seen_as("SetAdd", bits)),
+                residuals.fields.eq(seen_as("SetAdd", bits)), residuals.expect.eq(flight[RESULT_DELAY - READ_AHEAD - 1]),
+                residuals.wide.eq(last_block), residuals.is_signed.eq(is_signed),
                 *(own.eq(result) for own, result in zip(residuals.own, results)),
             ]
             wiring.connect(m, residuals.read, wiring.flipped(self.residual))

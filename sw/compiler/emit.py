@@ -31,6 +31,7 @@ class Emitter:
         self.b = Slots(self._places(plan.b), (step.b_key for step in self.steps), Token.B_FREE)
         self.p = Slots(self._places(plan.p), (step.p_key for step in self.steps), Token.P_FREE)
         self.c = Slots(self._places(plan.c), (tile and (tile,) for tile in tiles), Token.C_FREE)
+        self.r = Slots(self._places(plan.r), (step.r_key for step in self.steps), Token.R_FREE)
         self.halves = Slots(range(2), (tile and (tile,) for tile in tiles), Token.O_FREE)
         self.a_waves: dict[tuple, int] = {}     # wave up to which a chunk of A has been loaded
         self.b_words: dict[tuple, int] = {}     # word of the stationary region up to which a chunk of B has been loaded
@@ -71,13 +72,14 @@ class Emitter:
         if at == len(self.steps):
             return False
         step = self.steps[at]
-        return self.a.ready(step.a_key) and self.b.ready(step.b_key) and self.p.ready(step.p_key)
+        return self.a.ready(step.a_key) and self.b.ready(step.b_key) and self.p.ready(step.p_key) and self.r.ready(step.r_key)
 
     def _prepare(self):
         """Make the next step's loads. DmaIn land in order, so the last one of each kind reports for all."""
         at = self.loaded + len(self.prepared)
         instructions: list[Instruction] = []
-        for report, load in ((Token.B_FULL, self._load_b), (Token.A_FULL, self._load_a), (Token.P_FULL, self._load_p)):
+        for report, load in ((Token.B_FULL, self._load_b), (Token.A_FULL, self._load_a), (Token.P_FULL, self._load_p),
+                             (Token.R_FULL, self._load_r)):
             transfers = load(self.steps[at])
             for transfer in transfers:
                 wait, last = transfer.pop("wait"), transfer is transfers[-1]
@@ -157,6 +159,24 @@ class Emitter:
         return self._stream("parameters", self.p.take(key), self.p.at[key], origin, origin,
                             self._beats(word + step.tile.width * PARAMETER_WORDS - origin))
 
+    def _load_r(self, step: Step) -> list[dict]:
+        """The residual of an output tile, which lies in memory as the result does."""
+        if step.r_key is None:
+            return []
+        tile, wait = step.tile, self.r.take(step.r_key)
+        (index, address), pitch = self.r.at[step.r_key], self._tile_pitch(tile)
+        return [{"wait": wait, "memory": self._tile_memory("residual", tile), "slice": index, "address": address, "chunks": tile.width,
+                 "beats": self._beats(pitch), "memory_stride": self.share.padded_rows() * self.config.array.side, "buffer_stride": pitch}]
+
+    def _tile_pitch(self, tile: Tile) -> int:
+        """Words from a column block of an output tile to the next, in its slot."""
+        return self._beats(tile.rows) * self.config.beat_words * self.gemm.output_bytes
+
+    def _tile_memory(self, region: str, tile: Tile) -> int:
+        """Byte address of an output tile's first block."""
+        row = tile.column_block * self.share.padded_rows() + tile.row
+        return self.addresses[region] + row * self.gemm.output_bytes * self.config.array.side
+
     def _stream(self, region: str, wait: Token | None, place: tuple[int, int], origin: int, start: int, beats: int) -> list[dict]:
         """Load beats of a contiguous region, from word `start`, into a slot whose first word is word `origin`; both are at whole beats."""
         if beats <= 0:
@@ -191,7 +211,8 @@ class Emitter:
         self.done += 1
         arrived, tile = self.arrivals.pop(index, set()), step.tile
         mode, waves = self.share.mode(step.first, tile.width), self.gemm.taps * (step.stop - step.first)
-        full_a, full_b, full_p = (token if token in arrived else None for token in (Token.A_FULL, Token.B_FULL, Token.P_FULL))
+        full_a, full_b, full_p, full_r = (token if token in arrived else None for token in
+                                          (Token.A_FULL, Token.B_FULL, Token.P_FULL, Token.R_FULL))
         (a_slice, a_address), (b_slice, b_address) = self.a.at[step.a_key], self.b.at[step.b_key]
         a_address += (depth.position(step.first) - depth.position(step.chunk)) * self.pitch
         moving = self._load_h(step, mode, a_slice, a_address, full_a, self.a.leave(step.a_key, index))
@@ -209,7 +230,7 @@ class Emitter:
         if self.share.walk and index == 0:
             geometry = self.share.walk.geometry(1 if self.gemm.taps > 1 else MOST_CHANNEL_WAVES)
             instructions.insert(0, Instruction("SetConv", group=self.group, **geometry))
-        return instructions + self._store(index, step, full_p) if step.last else instructions
+        return instructions + self._store(index, step, full_p, full_r) if step.last else instructions
 
     def _load_h(self, step: Step, mode: Mode, index: int, address: int, full: Token | None, free: Token | None) -> list[Instruction]:
         """The moving tiles of a step, from the chunk's words at `address` on. Only within one LdLBUF_H can positions of a kernel follow
@@ -228,7 +249,7 @@ class Emitter:
                            rows=tile.rows, waves=waves, pitch=self.pitch, wave_stride=depth if waves > 1 and count == 1 else 0,
                            zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8", **walk) for number in range(count)]
 
-    def _store(self, index: int, step: Step, full_p: Token | None) -> list[Instruction]:
+    def _store(self, index: int, step: Step, full_p: Token | None, full_r: Token | None) -> list[Instruction]:
         gemm, tile, side, instructions = self.gemm, step.tile, self.config.array.side, []
         if step.p_key is not None:
             word, (index_p, address_p) = tile.column_block * PARAMETER_WORDS, self.p.at[step.p_key]
@@ -236,15 +257,18 @@ class Emitter:
                                            address=address_p + word - self._aligned(word), blocks=tile.width))
         free_c, half = self.c.take((tile,)), self.halves.at[(tile,)]
         index_c, address_c = self.c.at[(tile,)]
-        pitch = self._beats(tile.rows) * self.config.beat_words * gemm.output_bytes
-        row_bytes, padded = gemm.output_bytes * side, self.share.padded_rows()
-        memory = self.addresses["result"] + (tile.column_block * padded + tile.row) * row_bytes
+        pitch, free_r = self._tile_pitch(tile), None
+        if gemm.addition and step.r_key:
+            index_r, address_r = self.r.at[step.r_key]
+            instructions.append(self._emit("SetAdd", [full_r], (), slice=index_r, address=address_r, pitch=pitch, **gemm.addition.fields()))
+            free_r = self.r.leave(step.r_key, index)
         instructions += [
-            self._emit("StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index)], half=half,
+            self._emit("StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index), free_r], half=half,
                        wide=self.share.stores_wide(tile.width), rows=tile.rows, output=Output[gemm.output.upper()],
                        parameters=gemm.parameters, relu=gemm.relu, zero_point=gemm.output_zero_point,
                        slice=index_c, address=address_c, pitch=pitch),
-            self._emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=memory, slice=index_c, address=address_c,
-                       chunks=tile.width, beats=self._beats(pitch), memory_stride=padded * row_bytes, buffer_stride=pitch),
+            self._emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self._tile_memory("result", tile), slice=index_c,
+                       address=address_c, chunks=tile.width, beats=self._beats(pitch),
+                       memory_stride=self.share.padded_rows() * gemm.output_bytes * side, buffer_stride=pitch),
         ]
         return instructions

@@ -1,6 +1,6 @@
 """From a matrix product or a convolution to a program: check, split over groups, plan, place in memory, emit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
@@ -8,6 +8,8 @@ from sw.compiler.emit import Emitter
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.plan import Plan, make_plan
+from sw.compiler.pooling import PoolEmitter, Pooling
+from sw.compiler.pooling import shares as shares_of_pooling
 from sw.compiler.program import Program, Region
 from sw.compiler.tiling import LARGEST, Gemm, Share, check_operand, shares
 from sw.compiler.window import Window
@@ -53,22 +55,50 @@ def compile_conv(
         output=output, parameters=parameters, relu=relu, output_zero_point=output_zero_point, window=window), base, addresses)
 
 
-def compile_product(config: Config, gemm: Gemm, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
-    """Compile what `gemm` describes; see `compile_gemm` and `compile_conv`."""
+def compile_product(config: Config, gemm: Gemm | Pooling, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
+    """Compile what `gemm` describes; see `compile_gemm`, `compile_conv` and `compile_pool`."""
+    if isinstance(gemm, Pooling):
+        return compile_pool(config, gemm, base, addresses)
+    if gemm.addition and not config.vector.window:
+        raise CompileError("vector.window = 0 is outside 1..4096 pixels for a residual")
     addresses = addresses or {}
     regions = place(config, gemm, base, addresses)
     by_rows, plans = partition(config, gemm)
     starts = {name: region.address for name, region in regions.items()}
     emitters = [Emitter(share, plan, group, starts, len(plans)) for group, (share, plan) in enumerate(plans)]
-    instructions = (*interleave(config, emitters), Instruction("End"))
+    return finish(config, gemm, emitters, regions, base, addresses, {
+        "by_rows": by_rows, "cycles": max(plan.cycles for _, plan in plans), "groups": [
+            {"rows": [share.row, share.row_stop], "n_tiles": [share.tile, share.tile_stop]} | plan.to_dict() for share, plan in plans]})
 
+
+def finish(config: Config, gemm: Gemm | Pooling, emitters: Sequence[Emitter | PoolEmitter], regions: dict[str, Region], base: int,
+           addresses: Mapping[str, int], plan: dict) -> Program:
+    """The program of these emitters, itself placed in memory."""
+    instructions = (*interleave(config, emitters), Instruction("End"))
     burst = config.fetch_instructions * INSTRUCTION_BYTES       # a fetch reads whole bursts
     size = round_up(len(instructions) * INSTRUCTION_BYTES, burst)
     regions |= place_region(regions, "program", size, base, addresses.get("program"), max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
     memory = max(address + size for address, size in regions.values())
-    plan = {"by_rows": by_rows, "cycles": max(plan.cycles for _, plan in plans), "groups": [
-        {"rows": [share.row, share.row_stop], "n_tiles": [share.tile, share.tile_stop]} | plan.to_dict() for share, plan in plans]}
     return Program(config, gemm, instructions, regions, memory, plan)
+
+
+def compile_pool(config: Config, pooling: Pooling, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
+    """Compile a pooling. Operand `a` are the images, and with an addition `residual`; memory as for `compile_gemm`."""
+    if not config.vector.window:
+        raise CompileError("vector.window = 0 is outside 1..4096 pixels for a pooling")
+    if pooling.kind == "average" and pooling.window.taps > config.vector.window:
+        raise CompileError(f"vector.window = {config.vector.window} is outside {pooling.window.taps}..4096 pixels for this window")
+    side, addresses = config.array.side, addresses or {}
+    sizes = {
+        "moving": blocks_of(config, pooling.channels) * padded_rows(config, pooling.window.pixels) * side,
+        "parameters": padded_bytes(config, len(pooling.parameters()) * PARAMETER_WORDS * side),
+        "residual": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * side if pooling.addition else 0,
+        "result": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * side,
+    }
+    regions = place_all(config, {name: size for name, size in sizes.items() if size}, base, addresses)
+    starts = {name: region.address for name, region in regions.items()}
+    emitters = [PoolEmitter(config, pooling, group, blocks, starts) for group, blocks in enumerate(shares_of_pooling(config, pooling))]
+    return finish(config, pooling, emitters, regions, base, addresses, {"strips": [len(emitter.strips) for emitter in emitters]})
 
 
 def place(config: Config, gemm: Gemm, base: int, addresses: Mapping[str, int]) -> dict[str, Region]:
@@ -78,9 +108,14 @@ def place(config: Config, gemm: Gemm, base: int, addresses: Mapping[str, int]) -
         "moving": blocks_of(config, gemm.k) * padded_rows(config, gemm.pixels) * side,
         "stationary": stationary_bytes(config, gemm.k, gemm.n, gemm.taps),
         "parameters": padded_bytes(config, blocks_of(config, gemm.n) * PARAMETER_WORDS * side) if gemm.parameters else 0,
+        "residual": blocks_of(config, gemm.n) * rows * side if gemm.addition else 0,
         "result": blocks_of(config, gemm.n) * rows * gemm.output_bytes * side,
     }
-    sizes = {name: size for name, size in sizes.items() if size}
+    return place_all(config, {name: size for name, size in sizes.items() if size}, base, addresses)
+
+
+def place_all(config: Config, sizes: Mapping[str, int], base: int, addresses: Mapping[str, int]) -> dict[str, Region]:
+    """Regions of these sizes."""
     for name in addresses:
         if name not in (*sizes, "program"):
             raise CompileError(f"addresses.{name} is not a region; known: {', '.join(sizes)}, program")
@@ -127,7 +162,7 @@ def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]
     return choice
 
 
-def interleave(config: Config, emitters: list[Emitter]) -> Iterator[Instruction]:
+def interleave(config: Config, emitters: Sequence[Emitter | PoolEmitter]) -> Iterator[Instruction]:
     """One stream for all groups, step by step. Loads run ahead by less than DMA_IN's queue holds: full, it would hold back all else."""
     budget = max(1, (config.control.queue_depth - 2) // len(emitters))
     starting = list(emitters)

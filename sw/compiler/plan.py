@@ -1,9 +1,10 @@
 """The plan of a group's share: loop order, chunk sizes and which slices of the global buffer hold what, chosen by closed-form estimates.
 
-Slices get roles: moving chunks (A), stationary chunks (B), output tiles (C), column parameters (P); a role's slices are cut into equal
-slots. A chunk is `chunk` waves of one m or n tile. Loops: blocks of n tiles (outer "n") or of m tiles (outer "m"); inside a block the other
-dimension, then the block's own tiles, then k. So in outer "n" the chunks of an m tile may stay while a block's n tiles pass (keep_a), and
-those of a whole block while all m tiles pass (keep_b); in outer "m" the same with A and B exchanged. What does not stay is loaded again.
+Slices get roles: moving chunks (A), stationary chunks (B), output tiles (C), their residuals (R), column parameters (P); a role's slices
+are cut into equal slots. A chunk is `chunk` waves of one m or n tile. Loops: blocks of n tiles (outer "n") or of m tiles (outer "m");
+inside a block the other dimension, then the block's own tiles, then k. So in outer "n" the chunks of an m tile may stay while a block's n
+tiles pass (keep_a), and those of a whole block while all m tiles pass (keep_b); in outer "m" the same with A and B exchanged. What does not
+stay is loaded again.
 """
 
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ class Plan:
     b: Role = Role(0, 0, 1, 0)
     c: Role = Role(0, 0, 1, 0)
     p: Role = Role(0, 0, 1, 0)
+    r: Role = Role(0, 0, 1, 0)
     keep_p: bool = False
     array: int = 0
     store: int = 0
@@ -107,9 +109,10 @@ def make_plan(share: Share, sharers: int = 1) -> Plan:
     plans = list(_candidates(share, sharers))
     if not plans:
         wave, words = Sizes(share, share.config.beat_words, 1), share.config.buffers.slice_words
-        slices, least = share.config.buffers.slices, 4 if share.gemm.parameters else 3
-        if slices < least:
-            raise CompileError(f"buffers.slices = {slices} is outside {least}..16 slices for column parameters")
+        slices, gemm = share.config.buffers.slices, share.gemm
+        for least, needed in ((5, gemm.addition and "a residual"), (4, gemm.parameters and "column parameters")):
+            if needed and slices < least:
+                raise CompileError(f"buffers.slices = {slices} is outside {least}..16 slices for {needed}")
         rows, side = share.row_limit(), share.config.array.side
         if rows < share.config.beat_words:
             raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside {side}..{rows * side} bytes "
@@ -162,11 +165,14 @@ def _roles(share: Share, sharers: int, plan: Plan, sizes: Sizes) -> Iterator[Pla
         plan = replace(plan, p=p, keep_p=p.slots >= share.n_tiles)
     per_slice = config.buffers.slice_words // sizes.c
     for outputs in {1, ceil_div(2, per_slice)}:
-        first = last - outputs
+        first, tiles = last - outputs, m_tiles * share.n_tiles
+        c = role(first, outputs, sizes.c, tiles)
+        if share.gemm.addition:
+            first -= outputs
+            plan = replace(plan, r=role(first, outputs, sizes.c, tiles))
         for moving in range(1, first):
             a = role(0, moving, sizes.a, 1 << 31)
             b = role(moving, first - moving, sizes.b, 1 << 31)
-            c = role(first, outputs, sizes.c, m_tiles * share.n_tiles)
             yield from _nests(share, sharers, replace(plan, a=a, b=b, c=c), chunks, m_tiles)
 
 
@@ -211,6 +217,8 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
     a_pieces = a_sweeps * m_tiles * depth.blocks if share.walk and share.walk.skips else a_loads       # DmaIn: for each block, or chunk
     instructions = 2 * steps + moving + a_pieces + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
     data = a_words * a_sweeps // beat + b_words * b_sweeps // beat + c_beats + a_pieces + b_loads
+    if share.gemm.addition:
+        data, instructions = data + c_beats + tiles, instructions + 2 * tiles
     memory = data + instructions * INSTRUCTION_BYTES // config.memory.bytes_per_cycle
 
     exposed, chunk_cycles = 0, array // (tiles * chunks)

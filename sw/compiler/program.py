@@ -12,6 +12,7 @@ from gen.config import Config, ConfigError
 from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import pack_moving, pack_parameters, pack_stationary, unpack_result
+from sw.compiler.pooling import Pooling
 from sw.compiler.tiling import OPERANDS, Gemm
 
 MAGIC = "FLEXWAVE PROGRAM 1"
@@ -30,14 +31,14 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """A program for one machine and one product or convolution.
+    """A program for one machine and one product, convolution or pooling (`gemm` says what it computes).
 
-    `regions` has "moving" (A), "stationary" (B), "result", "program" and, where used, "parameters"; `memory` is the size of the whole image
-    in bytes. `plan` holds the compiler's decisions and estimates for reports.
+    `regions` has "moving" (A), "stationary" (B), "result", "program" and, where used, "parameters" and "residual"; `memory` is the size of
+    the whole image in bytes. `plan` holds the compiler's decisions and estimates for reports.
     """
 
     config: Config
-    gemm: Gemm
+    gemm: Gemm | Pooling
     instructions: tuple[Instruction, ...]
     regions: dict[str, Region]
     memory: int
@@ -48,34 +49,55 @@ class Program:
         return b"".join(instruction.encode() for instruction in self.instructions)
 
     def pack(self, **operands: np.ndarray) -> dict[str, np.ndarray]:
-        """Operands as the bytes of their regions: `a` (m x k), `b` (k x n), `bias` (n, int32) with `multiplier` (n, float32).
+        """Operands as the bytes of their regions: `a` (m x k), `b` (k x n), `bias` (n, int32) with `multiplier` (n, float32),
+        and `residual` (m x n).
 
-        Of a convolution `a` is (images, height, width, k) and `b` (kernel height, kernel width, k, n).
+        Of a convolution `a` is (images, height, width, k) and `b` (kernel height, kernel width, k, n); a pooling has no `b`, `bias` and
+        `multiplier`.
 
         Raises ProgramError for an operand that is unknown, missing its partner, of the wrong shape or out of range.
         """
         gemm, packed = self.gemm, {}
-        window = gemm.window
-        shapes = {"a": (gemm.m, gemm.k), "b": (gemm.k, gemm.n)} if window is None else {
-            "a": (window.images, window.height, window.width, gemm.k), "b": (*window.kernel, gemm.k, gemm.n)}
-        shapes |= ({"bias": (gemm.n,), "multiplier": (gemm.n,)} if gemm.parameters else {})
+        shapes, types = self._operands()
         for name, value in operands.items():
             if name not in shapes:
                 raise ProgramError(f"operand {name} is none of {', '.join(shapes)}")
             if np.shape(value) != shapes[name]:
                 raise ProgramError(f"operand {name} has shape {np.shape(value)}, not {shapes[name]}")
-            low, high = OPERANDS[getattr(gemm, f"{name}_dtype")] if name in "ab" else (-(1 << 31), (1 << 31) - 1)
+            low, high = OPERANDS[types[name]] if name in types else (-(1 << 31), (1 << 31) - 1)
             if name != "multiplier" and (np.asarray(value).dtype.kind not in "iu" or value.min() < low or value.max() > high):
                 raise ProgramError(f"operand {name} must hold integers in {low}..{high}")
         if ("bias" in operands) != ("multiplier" in operands):
             raise ProgramError("operands bias and multiplier belong together")
         if "a" in operands:
-            packed["moving"] = pack_moving(self.config, np.reshape(operands["a"], (-1, gemm.k)))
-        if "b" in operands:
+            packed["moving"] = pack_moving(self.config, np.reshape(operands["a"], (-1, np.shape(operands["a"])[-1])))
+        if isinstance(gemm, Pooling):
+            if gemm.parameters():
+                bias, multiplier = (np.repeat(value, self.config.array.side) for value in gemm.records())
+                packed["parameters"] = pack_parameters(self.config, bias, multiplier)
+        elif "b" in operands:
             packed["stationary"] = pack_stationary(self.config, np.reshape(operands["b"], (gemm.taps, gemm.k, gemm.n)), gemm.b_zero_point)
+        if "residual" in operands:
+            packed["residual"] = pack_moving(self.config, np.reshape(operands["residual"], (-1, gemm.n)))
         if "bias" in operands:
             packed["parameters"] = pack_parameters(self.config, operands["bias"], operands["multiplier"])
         return packed
+
+    def _operands(self) -> tuple[dict[str, tuple], dict[str, str]]:
+        """Shapes of all operands, and types of those of 8 bits."""
+        gemm, window = self.gemm, self.gemm.window
+        rows = (gemm.m,) if window is None else (window.images, window.out_height, window.out_width)
+        shapes, types = {}, {}
+        if isinstance(gemm, Pooling):
+            shapes["a"], types["a"] = (gemm.window.images, gemm.window.height, gemm.window.width, gemm.n), gemm.dtype
+        else:
+            shapes |= {"a": (gemm.m, gemm.k), "b": (gemm.k, gemm.n)} if window is None else {
+                "a": (window.images, window.height, window.width, gemm.k), "b": (*window.kernel, gemm.k, gemm.n)}
+            shapes |= {"bias": (gemm.n,), "multiplier": (gemm.n,)} if gemm.parameters else {}
+            types |= {"a": gemm.a_dtype, "b": gemm.b_dtype}
+        if gemm.addition:
+            shapes["residual"], types["residual"] = (*rows, gemm.n), gemm.addition.dtype
+        return shapes, types
 
     def image(self, **operands: np.ndarray) -> np.ndarray:
         """The whole memory image with the program, as uint8. Takes all operands of `pack`, so that nothing is left to chance."""
@@ -102,7 +124,8 @@ class Program:
         """The file: a line with name and version, a line with the checksum of all that follows, a line of JSON, the instructions."""
         header = {
             "config": self.config.to_dict(), "digest": self.config.digest(), "instructions": len(self.instructions),
-            "gemm": self.gemm.to_dict(), "regions": self.regions, "memory": self.memory, "plan": self.plan,
+            "pooling" if isinstance(self.gemm, Pooling) else "gemm": self.gemm.to_dict(),
+            "regions": self.regions, "memory": self.memory, "plan": self.plan,
         }
         body = json.dumps(header).encode() + b"\n" + self.code()
         return f"{MAGIC}\n{hashlib.sha256(body).hexdigest()}\n".encode() + body
@@ -120,7 +143,8 @@ class Program:
         try:
             header = json.loads(text)
             made_for = Config.from_dict(header["config"])
-            gemm, regions = Gemm(**header["gemm"]), {name: Region(*region) for name, region in header["regions"].items()}
+            gemm = Pooling(**header["pooling"]) if "pooling" in header else Gemm(**header["gemm"])
+            regions = {name: Region(*region) for name, region in header["regions"].items()}
             digest, count, memory, plan = (header[key] for key in ("digest", "instructions", "memory", "plan"))
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError, CompileError) as error:
             raise ProgramError(f"the program's header cannot be read: {error}") from None

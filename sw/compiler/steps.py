@@ -28,6 +28,7 @@ class Step:
     a_key: tuple
     b_key: tuple
     p_key: tuple | None     # column parameters to bring before the tile is stored
+    r_key: tuple | None     # the tile's residual
     last: bool              # of its tile
 
 
@@ -48,7 +49,8 @@ def steps_of(share: Share, plan: Plan) -> Iterator[Step]:
             for start in range(chunk, chunk_stop, piece):
                 for first, stop in depth.runs(start, min(chunk_stop, start + piece)):
                     last = stop == depth.waves
-                    yield Step(tile, first, stop, chunk, chunk_stop, a_key, b_key, p_key if last else None, last)
+                    r_key = (tile,) if last and share.gemm.addition else None
+                    yield Step(tile, first, stop, chunk, chunk_stop, a_key, b_key, p_key if last else None, r_key, last)
 
 
 class Slots:

@@ -7,6 +7,7 @@ from functools import cached_property
 from gen.config import Config, Unit
 from gen.isa import Mode
 from gen.timing import interval
+from sw.compiler.addition import Addition
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, padded_rows, round_up
 from sw.compiler.window import Walk, Window
@@ -31,7 +32,8 @@ class Gemm:
 
     A is m x k, B is k x n. Output int8 or uint8 always uses column parameters (bias and multiplier); relu clips at zero, or at the
     output's zero point. With a `window` it is a convolution: m output pixels, k channels at each of the kernel's positions, n outputs;
-    A are the input's pixels, pixels x k, and padding is zero behind the subtraction. Raises CompileError for a value out of range.
+    A are the input's pixels, pixels x k, and padding is zero behind the subtraction. With an `addition` a residual, m x n, is added to
+    the 8-bit results. Raises CompileError for a value out of range.
     """
 
     m: int
@@ -46,6 +48,7 @@ class Gemm:
     relu: bool = False
     output_zero_point: int = 0
     window: Window | None = None
+    addition: Addition | None = None
 
     def __post_init__(self):
         for name in ("m", "n", "k"):
@@ -59,6 +62,10 @@ class Gemm:
             object.__setattr__(self, "parameters", True)
         if isinstance(self.window, dict):
             object.__setattr__(self, "window", Window(**self.window))
+        if isinstance(self.addition, dict):
+            object.__setattr__(self, "addition", Addition(**self.addition))
+        if self.addition and self.output == "int32":
+            raise CompileError("output = 'int32' is none of int8, uint8 (with a residual)")
         if self.window and self.m != self.window.rows:
             raise CompileError(f"m = {self.m} is outside {self.window.rows}..{self.window.rows} (the window's output pixels)")
 
@@ -85,7 +92,7 @@ class Gemm:
     def to_dict(self) -> dict:
         """Plain values by field name."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return values | {"window": self.window.to_dict() if self.window else None}
+        return values | {name: getattr(self, name) and getattr(self, name).to_dict() for name in ("window", "addition")}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ class Token(enum.IntEnum):
     C_FULL = 8      # output tile in the global buffer
     C_FREE = 9
     GO = 10         # enough has arrived for the array to start without running dry
+    R_FULL = 11     # residual of an output tile in the global buffer
+    R_FREE = 12
 
 
 def mask(tokens: Iterable[int | None]) -> int:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import BY_CODE, OPCODES, VERSION, Cause, Instruction, Mode, layout
+from gen.isa import BY_CODE, OPCODES, VERSION, Cause, Instruction, Mode, layout, opcodes
 
 _RANGES = {name: tuple((item.name, item.bottom, item.top) for item, _ in layout(name)) for name in OPCODES}
 _PARTS = tuple(mode.parts for mode in Mode)
-_SLICED = frozenset(name for name, op in OPCODES.items() if any(item.name == "slice" for item in op.fields))
+_SLICES = {name: tuple(item.name for item in op.fields if item.name in ("slice", "source_slice")) for name, op in OPCODES.items()}
 
 
 class ModelError(Exception):
@@ -38,19 +38,19 @@ def check(config: Config, instruction: Instruction) -> Cause | None:
 def checker(config: Config) -> Callable[[Instruction], Cause | None]:
     """`check` for many instructions of one machine."""
     groups, slices, capacity, modes = config.array.groups, config.buffers.slices, config.moving_capacity, frozenset(legal_modes(config))
-    tile_rows = (config.narrow_rows, config.wide_rows)
+    tile_rows, known = (config.narrow_rows, config.wide_rows), frozenset(op.name for op in opcodes(config))
 
     def run(instruction: Instruction) -> Cause | None:
         name, values = instruction.name, instruction.values
         op = BY_CODE.get(values["opcode"])
-        if op is None or op.name != name:
+        if op is None or op.name != name or name not in known:
             return Cause.OPCODE
         if values["version"] != VERSION:
             return Cause.VERSION
         for key, low, high in _RANGES[name]:
             if not low <= values[key] <= high:
                 return Cause.FIELD
-        if values["group"] >= groups or (name in _SLICED and values["slice"] >= slices):
+        if values["group"] >= groups or any(values[key] >= slices for key in _SLICES[name]):
             return Cause.FIELD
         mode = values.get("mode")
         if mode is not None:

@@ -7,6 +7,8 @@ from gen.isa import Instruction, Mode, Output
 from sw.model.check import streamed
 
 ADDRESS_SPACE = 1 << 16
+ONE = 0x3F800000            # fp32 1.0
+FRACTION_BITS = 24          # of SetAdd's multipliers
 OPERAND_RANGE = 1 << 9      # operands with their zero point subtracted are 9 bits wide
 
 
@@ -33,6 +35,11 @@ def requantise(total: np.ndarray, multiplier: np.ndarray, zero_point: int, relu:
     return np.clip(result, *((-128, 127) if is_signed else (0, 255))).astype(np.int64).astype(np.uint8)
 
 
+def numbers(data: np.ndarray, signed: bool) -> np.ndarray:
+    """Bytes as numbers."""
+    return data.view(np.int8).astype(np.int64) if signed else data.astype(np.int64)
+
+
 class Datapath:
     """Buffers of one group: slices, rings of local buffers, output buffers and column parameters."""
 
@@ -47,6 +54,7 @@ class Datapath:
         self.sums = np.zeros((2, config.column_pairs, 2 * buffers.accumulator_words, side), np.int64)
         self.records = np.zeros((config.column_pairs, side, 8), np.uint8)      # bytes of each column's bias and multiplier
         self.conv: Instruction | None = None
+        self.addition: Instruction | None = None        # SetAdd of the next StLBUF or Pool
         self.write_h = self.read_h = self.write_v = self.read_v = 0            # positions in the rings
 
     def words(self, number: int, addresses: np.ndarray) -> np.ndarray:
@@ -144,6 +152,48 @@ class Datapath:
 
     # Stores
 
+    def set_add(self, instruction: Instruction):
+        """SetAdd."""
+        self.addition = instruction
+
+    def with_residual(self, result: np.ndarray, signed: bool, block: int) -> np.ndarray:
+        """8-bit results, row by row, with the residual of a SetAdd added if there was one."""
+        if self.addition is None:
+            return result
+        add = self.addition.values
+        residual = self.words(add["slice"], add["address"] + block * add["pitch"] + np.arange(len(result)))
+        own, other = numbers(result, signed) - add["own_zero_point"], numbers(residual, bool(add["signed"])) - add["residual_zero_point"]
+        total = own * add["multiplier"] + other * add["residual_multiplier"]
+        floor, rest, half = total >> FRACTION_BITS, total & (1 << FRACTION_BITS) - 1, 1 << FRACTION_BITS - 1
+        rounded = floor + ((rest > half) | (rest == half) & (floor & 1 == 1))
+        if add["relu"]:
+            rounded = np.maximum(rounded, 0)
+        return np.clip(rounded + add["zero_point"], *((-128, 127) if signed else (0, 255))).astype(np.uint8)
+
+    def pool(self, instruction: Instruction):
+        """Pool."""
+        values = instruction.values
+        width, height, columns, lines = (values[name] for name in ("kernel_width", "kernel_height", "columns", "lines"))
+        across = width - 1 + values["x_step"]                   # from one window to the next, before what its further lines add
+        window = np.arange(width) + np.arange(height)[:, None] * (width - 1 + values["kernel_y_step"])
+        down = (height - 1) * (width - 1 + values["kernel_y_step"])
+        step, turn = across + down, width - 1 + values["y_step"] + down
+        first = values["source_address"] + np.arange(lines)[:, None] * ((columns - 1) * step + turn) + np.arange(columns) * step
+        pixels = numbers(self.words(values["source_slice"], first.reshape(-1, 1) + window.reshape(-1)), bool(values["signed"]))
+        if values["average"]:
+            bias = np.ascontiguousarray(self.records[0, :, :4]).view("<i4")[:, 0]
+            total = (pixels.sum(axis=1) + bias + 2**31) % 2**32 - 2**31
+            multiplier = np.ascontiguousarray(self.records[0, :, 4:]).view("<u4")[:, 0]
+        else:
+            total, multiplier = pixels.max(axis=1), np.full(self.side, ONE, np.uint32)
+        signed = bool(values["output"])
+        result = requantise(total, multiplier, values["zero_point"], bool(values["relu"]), signed)
+        line = np.arange(lines)[:, None] * (columns - 1 + values["line_step"]) + np.arange(columns)
+        # One after the other: steps may lead to a word twice.
+        for address, word in zip(values["address"] + line.reshape(-1), self.with_residual(result, signed, 0)):
+            self.put(values["slice"], np.array([address]), word)
+        self.addition = None
+
     def load_scale(self, instruction: Instruction):
         """LdScale; blocks that the machine does not have are dropped."""
         values = instruction.values
@@ -159,7 +209,7 @@ class Datapath:
         for block in range(2 if values["wide"] and pairs == 2 else 1):
             place = (row >> 1 if narrow else row) % self.sums.shape[2]
             total = self.sums[values["half"], row & 1 if narrow else block, place]
-            multiplier = np.full(self.side, 0x3F800000, np.uint32)
+            multiplier = np.full(self.side, ONE, np.uint32)
             if values["parameters"]:
                 total = total + np.ascontiguousarray(self.records[block, :, :4]).view("<i4")[:, 0]
                 total = (total + 2**31) % 2**32 - 2**31
@@ -172,4 +222,6 @@ class Datapath:
                     self.put(values["slice"], address + plane, (total >> 8 * plane & 0xFF).astype(np.uint8))
             else:
                 signed = values["output"] == Output.INT8
-                self.put(values["slice"], address, requantise(total, multiplier, values["zero_point"], bool(values["relu"]), signed))
+                result = requantise(total, multiplier, values["zero_point"], bool(values["relu"]), signed)
+                self.put(values["slice"], address, self.with_residual(result, signed, block))
+        self.addition = None

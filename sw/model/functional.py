@@ -174,10 +174,9 @@ class _Simulator:
             return False
         index, instruction = queue.popleft()
         path = self.paths[instruction.group]
-        if instruction.name == "StLBUF":
-            path.store(instruction)
-        elif instruction.name == "LdScale":
-            path.load_scale(instruction)
+        steps = {"StLBUF": path.store, "LdScale": path.load_scale, "SetAdd": path.set_add, "Pool": path.pool}
+        if instruction.name in steps:
+            steps[instruction.name](instruction)
         else:
             self.transfer(index, instruction)
         self.signal(instruction)

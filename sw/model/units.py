@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gen.isa import Instruction, Output, Unit
-from gen.timing import SCALE_LATENCY, STORE_LATENCY, TOKEN_LATENCY
+from gen.timing import ADD_LATENCY, POOL_LATENCY, SCALE_LATENCY, SET_ADD_LATENCY, STORE_LATENCY, TOKEN_LATENCY
 from sw.model.kernel import DECIDE, Tokens
 
 if TYPE_CHECKING:
@@ -105,15 +105,27 @@ class Store(InOrder):
     def __init__(self, machine: "Machine", group: int):
         super().__init__(machine, Unit.STORE, group)
         self.words = 0
+        self.adds = False       # the next StLBUF or Pool has a residual
 
     def decide(self, index: int, instruction: Instruction, time: int):
         config, values = self.machine.config, instruction.values
+        groups = config.array.side // config.buffers.store_lanes
         if instruction.name == "LdScale":
-            issue, latency = 8 * values["blocks"] * (config.array.side // config.buffers.store_lanes), SCALE_LATENCY
+            issue, latency = 8 * values["blocks"] * groups, SCALE_LATENCY
+        elif instruction.name == "SetAdd":
+            issue, latency = groups, SET_ADD_LATENCY
+        elif instruction.name == "Pool":
+            words = values["lines"] * values["columns"]
+            issue = words * max(values["kernel_width"] * values["kernel_height"], groups)
+            latency = POOL_LATENCY + groups - 1 + STORE_LATENCY
+            self.words += words
         else:
             blocks = 2 if values["wide"] and config.column_pairs == 2 else 1
-            issue, latency = values["rows"] * blocks * (config.array.side // config.buffers.store_lanes), STORE_LATENCY
+            issue, latency = values["rows"] * blocks * groups, STORE_LATENCY
             self.words += values["rows"] * blocks * (4 if values["output"] == Output.INT32 else 1)
+        if instruction.name in ("StLBUF", "Pool"):
+            latency += ADD_LATENCY if self.adds else 0
+        self.adds = (self.adds and instruction.name == "LdScale") or instruction.name == "SetAdd"
         self.busy += issue
         self.free_at = time + issue + latency + 1
         self.finish(index, instruction, time, self.free_at)

@@ -1,4 +1,4 @@
-"""Products and convolutions with data on an engine, each compared with the golden model."""
+"""Products, convolutions and poolings with data on an engine, each compared with the golden model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ import numpy as np
 from gen.config import Config
 from sw.golden.conv import conv2d
 from sw.golden.gemm import gemm
+from sw.golden.pooling import add_residual, average_pool, max_pool
 from sw.golden.requantise import add_bias, requantise
 from sw.runtime import engines
 from sw.runtime.errors import MismatchError, UserError
 
 if TYPE_CHECKING:
+    from sw.compiler.addition import Addition
+    from sw.compiler.pooling import Pooling
     from sw.compiler.tiling import Gemm
     from sw.runtime.board import Board
 
@@ -24,13 +27,32 @@ ENGINES = ("rtl", "model", "golden", "board")
 class Work:
     """What to compute, and its operands as `sw.compiler.Program.pack` names them."""
 
-    product: "Gemm"
+    product: "Gemm | Pooling"
     operands: dict[str, np.ndarray]
 
 
 def golden(work: Work) -> np.ndarray:
     """The result by the golden model."""
     product, given = work.product, work.operands
+    result = _golden_pooling(product, given["a"]) if hasattr(product, "kind") else _golden_product(product, given)
+    return _add(product.addition, result, given["residual"]) if product.addition else result
+
+
+def _add(addition: "Addition", own: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    values = {name: value for name, value in addition.to_dict().items() if name != "dtype"}
+    return add_residual(own, residual, **values)
+
+
+def _golden_pooling(pooling, images: np.ndarray) -> np.ndarray:
+    window = pooling.window
+    shape = {"kernel": window.kernel, "stride": window.stride, "pad": window.padding}
+    if pooling.kind == "max":
+        return max_pool(images, **shape)
+    return average_pool(images, **shape, zero_point=pooling.zero_point, multiplier=pooling.multiplier, dtype=pooling.output,
+                        output_zero_point=pooling.output_zero_point, count_padding=pooling.count_padding)
+
+
+def _golden_product(product, given: dict[str, np.ndarray]) -> np.ndarray:
     if product.window is None:
         sums = gemm(given["a"], given["b"], a_zero_point=product.a_zero_point, b_zero_point=product.b_zero_point)
     else:

@@ -2,7 +2,7 @@
 
 import random
 
-from gen.config import Array, Buffers, Config, Control, Memory
+from gen.config import Array, Buffers, Config, Control, Memory, Vector
 from gen.config import Unit as Kind
 from gen.isa import OPCODES, Instruction, Mode, Unit
 
@@ -23,6 +23,7 @@ def random_config(rng: random.Random) -> Config:
         control=Control(
             queue_depth=rng.choice((2, 2, 3, 4, 8)), fetch_depth=rng.choice((16, 16, 32)), landing_depth=rng.choice((2, 2, 3, 4)),
         ),
+        vector=Vector(window=rng.choice((0, 16, 16))),
     )
 
 
@@ -87,6 +88,12 @@ def random_program(rng: random.Random, config: Config, jobs: int) -> list[Instru
             add(rng.choice(("DmaIn", "DmaOut")), group, chunks=rng.choice((1, 1, 2, 5)), beats=rng.choice((1, 2, 3, 7, 20)))
         elif what < 0.9:
             wide = rng.randint(0, 1)
+            if config.vector.window and rng.random() < 0.3:
+                add("SetAdd", group, multiplier=1)
+            if config.vector.window and rng.random() < 0.3:
+                add("Pool", group, columns=rng.randint(1, 4), lines=rng.randint(1, 3), kernel_width=rng.randint(1, 3),
+                    kernel_height=rng.randint(1, 3), average=rng.randint(0, 1))
+                continue
             add("StLBUF", group, wide=wide, rows=rng.randint(1, 8), output=rng.randint(0, 2))
         elif what < 0.94:
             add("LdScale", group, blocks=rng.randint(1, 2))

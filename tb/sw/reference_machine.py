@@ -9,11 +9,14 @@ from gen.config import Unit as Kind
 from gen.isa import Mode, Stall, Unit
 from gen.timing import (
     ACCUMULATOR_LATENCY,
+    ADD_LATENCY,
     ASK_LATENCY,
     DMA_IN_LATENCY,
     DMA_OUT_LATENCY,
     LOAD_LATENCY,
+    POOL_LATENCY,
     SCALE_LATENCY,
+    SET_ADD_LATENCY,
     STORE_LATENCY,
     TOKEN_LATENCY,
     drain,
@@ -57,6 +60,7 @@ class Reference:
         self.ready = {}
         self.execute = {}
         self.store_idle_from = dict.fromkeys(groups, 0)
+        self.adding: set[int] = set()      # groups whose next StLBUF or Pool has a residual
         for g in groups:
             for unit in (Unit.LOAD_H, Unit.LOAD_V):
                 self.load[unit, g] = {"ins": None, "left": 0, "from": 0}
@@ -373,13 +377,23 @@ class Reference:
         self.pop(Unit.STORE, g)
         self.take(ins)
         self.start(Unit.STORE, g, ins)
-        if ins.name == "StLBUF":
-            blocks = 2 if ins.wide and self.config.array.unit is not Kind.SINGLE else 1
-            n = ins.rows * blocks * (self.side // self.config.buffers.store_lanes)
-            done = self.t + n + STORE_LATENCY
-            self.n[f"g{g}_stored_words"] += ins.rows * blocks * (4 if ins.output == 0 else 1)
+        groups = self.side // self.config.buffers.store_lanes
+        if ins.name in ("StLBUF", "Pool"):
+            if ins.name == "StLBUF":
+                words = ins.rows * (2 if ins.wide and self.config.array.unit is not Kind.SINGLE else 1)
+                n, behind = words * groups, STORE_LATENCY
+                self.n[f"g{g}_stored_words"] += words * (4 if ins.output == 0 else 1)
+            else:
+                words = ins.columns * ins.lines
+                n, behind = words * max(ins.kernel_width * ins.kernel_height, groups), STORE_LATENCY + POOL_LATENCY + groups - 1
+                self.n[f"g{g}_stored_words"] += words
+            done = self.t + n + behind + (ADD_LATENCY if g in self.adding else 0)
+            self.adding.discard(g)
+        elif ins.name == "SetAdd":
+            n, done = groups, self.t + groups + SET_ADD_LATENCY
+            self.adding.add(g)
         else:
-            n = 8 * ins.blocks * (self.side // self.config.buffers.store_lanes)
+            n = 8 * ins.blocks * groups
             done = self.t + n + SCALE_LATENCY
         self.n[f"g{g}_busy_store"] += n
         self.finish(Unit.STORE, g, ins, done)

@@ -12,13 +12,14 @@ from gen.presets import PRESETS
 from rtl.control.decoder import OWN, SHARED, Checker, Decoder
 from rtl.instruction import SHOWN_BITS
 
-CONFIGS = [PRESETS["tiny"], PRESETS["tiny"].organise("1G4C"), PRESETS["small"].organise("4G1F"), PRESETS["base"].organise("1G1C")]
+CONFIGS = [PRESETS["tiny"], PRESETS["orangecrab"], PRESETS["tiny"].organise("1G4C"), PRESETS["small"].organise("4G1F"),
+           PRESETS["base"].organise("1G1C")]
 
 
 def verdict(config: Config, word: int) -> Cause:
     """Why the machine stops at these 256 bits (rtl/README.md, Fetch and dispatch)."""
     code, version = word & 15, word >> 4 & 15
-    if code not in BY_CODE:
+    if code not in BY_CODE or (BY_CODE[code].name in ("SetAdd", "Pool") and not config.vector.window):
         return Cause.OPCODE
     if version != 1:
         return Cause.VERSION
@@ -30,7 +31,8 @@ def verdict(config: Config, word: int) -> Cause:
         values[item.name], end = value, offset + item.width
         if item.name not in ("opcode", "version") and not item.bottom <= value <= item.top:
             return Cause.FIELD
-    wrong = word >> end or values["group"] >= config.array.groups or values.get("slice", 0) >= config.buffers.slices
+    wrong = word >> end or values["group"] >= config.array.groups or max(
+        values.get("slice", 0), values.get("source_slice", 0)) >= config.buffers.slices
     if "mode" in values:
         mode = values["mode"]
         wrong = wrong or mode not in {Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit]
@@ -56,8 +58,8 @@ def words(config: Config, rng: random.Random, count: int) -> list[int]:
         for item, _ in layout(name)[2:]:
             values[item.name] = rng.choice([item.bottom, item.top, rng.randint(item.bottom, item.top)])
         values["group"] = rng.randrange(config.array.groups)
-        if "slice" in values:
-            values["slice"] = rng.randrange(config.buffers.slices)
+        for key in {"slice", "source_slice"} & set(values):
+            values[key] = rng.randrange(config.buffers.slices)
         if "mode" in values and rng.random() < 0.9:
             values["mode"] = rng.choice({Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit])
         if "rows" in values:

@@ -8,18 +8,19 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from gen.config import Config
 from gen.isa import Unit
 from rtl.control.instruction_queue import instruction_queue
 from rtl.instruction import entry_layout, unit_bits
 
-DEPTH = 4
+CONFIG, DEPTH = Config(), 4
 
 
 class Taker(wiring.Component):
     """A unit that takes an instruction when it is told to."""
 
     def __init__(self, kind: Unit):
-        super().__init__({"instruction": In(stream.Signature(entry_layout(kind))), "take": In(1)})
+        super().__init__({"instruction": In(stream.Signature(entry_layout(CONFIG, kind))), "take": In(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -32,8 +33,8 @@ class Bench(wiring.Component):
 
     def __init__(self, kind: Unit):
         self.kind = kind
-        super().__init__({"push": In(1), "entry": In(unit_bits(kind)), "full": Out(1), "take": In(1), "valid": Out(1),
-                          "bits": Out(unit_bits(kind))})
+        super().__init__({"push": In(1), "entry": In(unit_bits(CONFIG, kind)), "full": Out(1), "take": In(1), "valid": Out(1),
+                          "bits": Out(unit_bits(CONFIG, kind))})
 
     def elaborate(self, platform):
         m = Module()
@@ -57,7 +58,7 @@ def test_against_a_list(kind):
     async def drive(ctx):
         nonlocal leaving
         for _ in range(600):
-            push, take, entry = rng.random() < 0.5, rng.random() < 0.4, rng.getrandbits(unit_bits(kind))
+            push, take, entry = rng.random() < 0.5, rng.random() < 0.4, rng.getrandbits(unit_bits(CONFIG, kind))
             ctx.set(bench.push, push)
             ctx.set(bench.entry, entry)
             ctx.set(bench.take, take)

@@ -224,7 +224,8 @@ class Book:
                 address += instruction.y_step if column == instruction.columns - 1 else instruction.x_step
                 cycle += period
                 values = [sum(lane) if instruction.average else max(lane) for lane in zip(*pixels)]
-                word = [reference(wrapped(value + bias), bits, instruction.zero_point, bool(instruction.output), bool(instruction.relu)) & 0xFF
+                signed, relu = bool(instruction.output), bool(instruction.relu)
+                word = [reference(wrapped(value + bias), bits, instruction.zero_point, signed, relu) & 0xFF
                         for value, (bias, bits) in zip(values, bias_and_bits)]
                 self.write(cycle - 1 + POOL_LATENCY, instruction.slice, target, word, bool(instruction.output), 0)
                 target += instruction.line_step if column == instruction.columns - 1 else 1
@@ -236,6 +237,7 @@ class Book:
     def residual_read(self, cycle: int, block: int) -> bytes:
         """The word to add to the results whose first lane group is read in this cycle."""
         add = self.residual
+        assert add
         address = add.address + block * add.pitch + self.residual_words[block]
         self.residual_words[block] += 1
         self.trace.residual_reads.append((cycle + 11, add.slice, address & 0xFFFF))
