@@ -76,6 +76,11 @@ class Pooling:
         """Channels."""
         return self.channels
 
+    @property
+    def macs(self) -> int:
+        """It has no multiply-adds."""
+        return 0
+
     def to_dict(self) -> dict:
         """Plain values by field name."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -112,7 +117,7 @@ def runs(window: Window, axis: int) -> Iterator[Run]:
     """All output lines (axis 0) or columns (1) of an image: those that the edge cuts off each by itself, the others together."""
     extent, out = ((window.height, window.out_height), (window.width, window.out_width))[axis]
     kernel, before, step = window.kernel[axis], window.padding[axis], window.stride
-    whole = [index for index in range(out) if 0 <= index * step - before and index * step - before + kernel <= extent]
+    whole = [index for index in range(out) if index * step - before >= 0 and index * step - before + kernel <= extent]
     for index in range(out):
         start = index * step - before
         if whole and index == whole[0]:

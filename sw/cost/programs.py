@@ -1,20 +1,23 @@
 """Inference by compiled programs: the cycles and counters of every product are those that the RTL takes, program after program.
 
-Normalisation is folded into the weights, an activation clips what STORE writes. Poolings and sums have no instructions yet: their cycles
-are estimates, what the memory port needs for their bytes and nothing else at the same time.
+Normalisation is folded into the weights, an activation clips what STORE writes. A sum is part of the last convolution that one of its
+operands comes from: what that stores takes the other as its residual. On a machine without `vector.window` poolings and sums are
+estimates: what the memory port needs for their bytes and nothing else at the same time.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
 from gen.config import Config
-from sw.compiler import CompileError, Program, Window, compile_conv, compile_gemm
+from sw.compiler import Addition, CompileError, Gemm, Pooling, Program, Window, compile_gemm, compile_pool
+from sw.compiler.lower import compile_product
 from sw.cost.layers import LayerCost, NetworkCost
 from sw.model import predict
 from sw.model.energy import energy, load_table
 from sw.runtime.report import traffic, waves
-from sw.workloads.network import Add, Conv, Layer, Linear, Network, Pool
+from sw.workloads.network import Add, Conv, Layer, Linear, Network, Norm, Pool, Relu
 
 PHASE = "inference"
 
@@ -23,22 +26,50 @@ def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[
     """A network's inference on a machine. Raises CompileError for a layer that it cannot hold."""
     known: dict[tuple, LayerCost] = {}
     found = []
+    sums = carriers(network) if config.vector.window else {}
     for number, layer in enumerate(network.layers, 1):
         tell(f"layer {number} of {len(network.layers)}: {layer.name}")
         if isinstance(layer, Conv | Linear):
             from_host = layer.inputs[0] == network.input_name
             source = (layer.source, layer.kernel, layer.stride, layer.padding, layer.groups) if isinstance(layer, Conv) else layer.features
-            key = layer.shape, source, from_host
+            adds = layer.name in sums.values()
+            key = layer.shape, source, from_host, adds
             if key not in known:
-                known[key] = product_cost(config, layer, batch, from_host)
+                known[key] = product_cost(config, layer, batch, from_host, adds)
             found.append(replace(known[key], name=layer.name))
+        elif isinstance(layer, Pool) and config.vector.window:
+            found.append(pool_cost(config, layer, batch))
+        elif layer.name in sums:
+            found.append(LayerCost(name=layer.name, phase=PHASE, remark=f"in {sums[layer.name]}", proved=True))
+        elif isinstance(layer, Add) and config.vector.window:
+            found.append(sum_cost(config, layer, batch))
         elif isinstance(layer, Add | Pool):
             found.append(moved(config, network, layer, batch))
     return NetworkCost(network.name, config, batch, PHASE, found)
 
 
-def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool) -> LayerCost:
-    """A convolution or fully connected layer with 8-bit results. `from_host`: its input comes from the host, which may lay out patches."""
+def carriers(network: Network) -> dict[str, str]:
+    """For each sum of two the convolution that carries it out: the last one before it that makes one operand and nothing else's."""
+    uses = Counter(name for layer in network.layers for name in layer.inputs)
+    place = {layer.name: number for number, layer in enumerate(network.layers)}
+    found = {}
+    for layer in network.layers:
+        if not isinstance(layer, Add) or len(layer.inputs) != 2:
+            continue
+        makers = []
+        for name in layer.inputs:
+            while uses[name] == 1 and isinstance(network.by_name.get(name), Norm | Relu):
+                name = network.by_name[name].inputs[0]
+            if uses[name] == 1 and isinstance(network.by_name.get(name), Conv):
+                makers.append(name)
+        if makers:
+            found[layer.name] = max(makers, key=lambda name: place[name])
+    return found
+
+
+def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool, adds: bool = False) -> LayerCost:
+    """A convolution or fully connected layer with 8-bit results, and a residual if it `adds`. `from_host`: its input comes from the host,
+    which may lay out patches."""
     if isinstance(layer, Linear):
         return cost_of(config, layer, compile_gemm(config, batch, layer.shape[0], layer.features, output="int8"))
     if layer.stride[0] != layer.stride[1]:
@@ -48,8 +79,10 @@ def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bo
     inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups
     together = max(1, min(layer.groups, config.tile // max(inputs, outputs)))       # groups that fit a wave run as one product
     times = -(-layer.groups // together)
-    walked = cost_of(config, layer, compile_conv(config, window, together * inputs, together * outputs, output="int8"), times)
-    if not from_host or inputs >= config.array.side or layer.groups > 1:
+    product = Gemm(m=window.rows, n=together * outputs, k=together * inputs, output="int8", window=window,
+                   addition=Addition() if adds else None)
+    walked = cost_of(config, layer, compile_product(config, product), times)
+    if not from_host or inputs >= config.array.side or layer.groups > 1 or adds:
         return walked
     patches = cost_of(config, layer, compile_gemm(config, window.rows, outputs, inputs * window.taps, output="int8"))
     return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
@@ -59,12 +92,28 @@ def cost_of(config: Config, layer: Layer, program: Program, times: int = 1) -> L
     """The cost of a program that runs `times` times; its multiply-adds are the layer's."""
     counters = predict(config, program.instructions, program=program.regions["program"].address).counters
     product = program.gemm
-    batch = product.m // prod(layer.shape[1:])
+    batch, depth = product.m // prod(layer.shape[1:]), product.k * product.taps if isinstance(product, Gemm) else 0
     return LayerCost(
-        name=layer.name, phase=PHASE, m=product.m, n=product.n, k=product.k * product.taps, groups=times, macs=batch * layer.macs,
+        name=layer.name, phase=PHASE, m=product.m, n=product.n, k=depth, groups=times, macs=batch * layer.macs,
         cycles=times * counters["cycles"], waves={name: times * count for name, count in waves(config, counters).items()},
         traffic={name: times * count for name, count in traffic(config, counters).items()},
         energy_pj=times * energy(config, counters)["total"], proved=True)
+
+
+def pool_cost(config: Config, layer: Pool, batch: int) -> LayerCost:
+    """A pooling of one stride."""
+    if layer.stride[0] != layer.stride[1]:
+        raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
+    window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
+                    padding=layer.padding)
+    return cost_of(config, layer, compile_pool(config, Pooling(window=window, channels=layer.source[0], kind=layer.kind)))
+
+
+def sum_cost(config: Config, layer: Add, batch: int) -> LayerCost:
+    """A sum by itself: a pooling over single pixels with a residual."""
+    channels, height, width = layer.shape if len(layer.shape) == 3 else (layer.shape[0], 1, 1)
+    window = Window(images=batch, height=height, width=width, kernel=(1, 1))
+    return cost_of(config, layer, compile_pool(config, Pooling(window=window, channels=channels, addition=Addition())))
 
 
 def moved(config: Config, network: Network, layer: Pool | Add, batch: int) -> LayerCost:

@@ -1,4 +1,4 @@
-"""ONNX models: integer products and convolutions on the machine, every other operator on the host through ONNX's reference evaluator.
+"""ONNX models: 8-bit products, convolutions, poolings and sums on the machine, all else on the host through ONNX's reference evaluator.
 
 Nodes run one after the other. The list of nodes says where each ran, and why on the host.
 """
@@ -16,7 +16,8 @@ from onnx.reference.ops import load_op
 
 from gen.config import Config
 from sw.compiler.errors import CompileError
-from sw.frontends.onnx_operators import OPERATORS, NotOnMachine, OnnxError, lower
+from sw.frontends.onnx_operators import OPERATORS, Lowered, NotOnMachine, OnnxError, lower
+from sw.frontends.onnx_quantised import ISLANDS, Island, islands, lower_island, only_for_islands
 from sw.runtime import product
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load_model(data: bytes, name: str) -> onnx.ModelProto:
 
 @dataclass(frozen=True)
 class NodeRun:
-    """A node as it ran: on the machine with its multiply-adds and cycles, or on the host for a reason."""
+    """A node as it ran: on the machine with its multiply-adds and cycles, or on the host; `reason` says why, or what is particular."""
 
     name: str
     operator: str
@@ -67,6 +68,9 @@ class OnnxModel:
         for item in self.inputs:
             check_shape(item)
         self.host: dict[int, ReferenceEvaluator] = {}
+        self.islands = islands(model.graph)
+        self.waiting = {index for island in self.islands.values() for index in island.nodes[:-1]} | only_for_islands(
+            model.graph, self.islands)                          # nodes that run only if their island cannot
         functions = {(item.domain, item.name) for item in model.functions}
         for index, node in enumerate(model.graph.node):
             if (node.domain, node.op_type) not in functions:
@@ -85,30 +89,57 @@ class OnnxModel:
             if name not in known:
                 raise OnnxError(f"input {name!r} is none of {', '.join(known)}")
         self.runs = []
+        self.refused: dict[int, str] = {}       # why an island's operator runs on the host
         tell = progress or (lambda text: None)
         for index, node in enumerate(self.model.graph.node):
             tell(f"node {index + 1} of {len(self.model.graph.node)}: {label(index, node)} ({node.op_type})")
-            for name, value in zip(node.output, self._node(index, node, values)):
-                values[name] = value
+            if index in self.waiting or (index in self.islands and self._island(self.islands[index], values)):
+                continue
+            todo = [index]
+            if index in self.islands:
+                island, nodes = self.islands[index], self.model.graph.node
+                todo = [*(each for each in dict.fromkeys(island.sources) if nodes[each].output[0] not in values), *island.nodes]
+            for each in todo:
+                one = self.model.graph.node[each]
+                for name, value in zip(one.output, self._node(each, one, values)):
+                    values[name] = value
         return {name: values[name] for name in self.outputs}
+
+    def _island(self, island: Island, values: dict[str, np.ndarray]) -> bool:
+        """A float operator between quantised numbers, on the machine; returns whether that could be."""
+        place = next(number for number in island.nodes if self.model.graph.node[number].op_type in ISLANDS)
+        name = label(place, island.node)
+        try:
+            lowered, remark = lower_island(island, attributes_of(island.node), values)
+            values[island.output] = self._on_machine(name, island.node.op_type, lowered, remark)
+        except (NotOnMachine, CompileError) as reason:
+            self.refused[place] = str(reason)
+            return False
+        return True
+
+    def _on_machine(self, name: str, operator: str, lowered: Lowered, remark: str = "") -> np.ndarray:
+        runs = product.run(self.config, lowered.works, engine=self.engine, board=self.board)
+        self.runs.append(NodeRun(name, operator, "machine", remark, macs=sum(work.product.macs for work in lowered.works),
+                                 cycles=sum(run.counters["cycles"] for run in runs)))
+        return lowered.join([run.result for run in runs])
 
     def _node(self, index: int, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         name = label(index, node)
         try:
             if node.domain:
                 raise NotOnMachine(f"the machine does not know the domain {node.domain}")
-            attributes = {item.name: value.decode() if isinstance(value := onnx.helper.get_attribute_value(item), bytes) else value
-                          for item in node.attribute} if node.op_type in OPERATORS else {}
+            if index in self.refused:
+                raise NotOnMachine(self.refused[index])
+            if node.op_type in OPERATORS and len(node.output) > 1:
+                raise NotOnMachine("the machine has no second output")
+            attributes = attributes_of(node) if node.op_type in OPERATORS else {}
             lowered = lower(self.config, node.op_type, attributes, [values[item] for item in node.input])
-            runs = product.run(self.config, lowered.works, engine=self.engine, board=self.board)
+            return [self._on_machine(name, node.op_type, lowered)]
         except OnnxError as error:
             raise OnnxError(f"node {name!r}: {error}") from None
         except (NotOnMachine, CompileError) as reason:
             self.runs.append(NodeRun(name, node.op_type, "host", str(reason)))
             return self._on_host(index, node, values)
-        self.runs.append(NodeRun(name, node.op_type, "machine", macs=sum(work.product.macs for work in lowered.works),
-                                 cycles=sum(run.counters["cycles"] for run in runs)))
-        return [lowered.join([run.result for run in runs])]
 
     def _on_host(self, index: int, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The node by ONNX's reference evaluator. A node with subgraphs sees all values."""
@@ -126,6 +157,12 @@ class OnnxModel:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OnnxError(f"node {label(index, node)!r} ({node.op_type}) on the host: {text}") from None
         return [next(found) if name else None for name in node.output]      # type: ignore[misc]
+
+
+def attributes_of(node: onnx.NodeProto) -> dict:
+    """A node's attributes by name."""
+    values = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def outer_names(node: onnx.NodeProto) -> list[str]:

@@ -1,4 +1,4 @@
-"""The integer operators of ONNX as products and convolutions of the machine. What the machine cannot do is refused with the reason."""
+"""The integer operators of ONNX as products, convolutions and poolings of the machine, or the reason why the machine cannot."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 
 from gen.config import Config
 from sw.compiler.errors import CompileError
+from sw.compiler.pooling import Pooling
 from sw.compiler.tiling import Gemm
 from sw.compiler.window import Window
 from sw.runtime.errors import UserError
@@ -252,4 +253,31 @@ def _conv(config: Config, attributes: dict, x: np.ndarray | None, w: np.ndarray 
     return Lowered(works, join)
 
 
-OPERATORS = {"MatMulInteger": matmul_integer, "QLinearMatMul": qlinear_matmul, "ConvInteger": conv_integer, "QLinearConv": qlinear_conv}
+# Poolings
+
+
+def max_pool(_config: Config, attributes: dict, values: Values) -> Lowered:
+    """MaxPool: x of int8 or uint8."""
+    x = _operand("x", values[0])
+    if x.ndim != 4:
+        raise NotOnMachine(f"x has {x.ndim - 2} spatial dimensions, the machine pools over 2")
+    dtype = str(x.dtype)
+    pooling = Pooling(window=pool_window(attributes, x.shape), channels=x.shape[1], dtype=dtype, output=dtype)
+    return Lowered([Work(pooling, {"a": np.ascontiguousarray(x.transpose(0, 2, 3, 1))})], lambda results: results[0].transpose(0, 3, 1, 2))
+
+
+def pool_window(attributes: dict, shape: tuple[int, ...]) -> Window:
+    """The window of a pooling over images (batch, channels, height, width)."""
+    if set(attributes.get("dilations", [1])) != {1}:
+        raise NotOnMachine(f"dilations = {list(attributes['dilations'])}, the machine pools neighbours")
+    kernel = attributes["kernel_shape"]
+    window = window_of(attributes, shape, (kernel[0], kernel[1]))
+    rest = [(size + before + after - reach) % window.stride for size, before, after, reach in
+            zip(shape[2:], window.padding, window.padding[2:], window.kernel)]
+    if attributes.get("ceil_mode", 0) and any(rest):
+        raise NotOnMachine("ceil_mode = 1, the machine has no windows beyond the padding")
+    return window
+
+
+OPERATORS = {"MatMulInteger": matmul_integer, "QLinearMatMul": qlinear_matmul, "ConvInteger": conv_integer, "QLinearConv": qlinear_conv,
+             "MaxPool": max_pool}
