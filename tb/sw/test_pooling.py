@@ -25,7 +25,8 @@ def test_golden_poolings(seed):
     rng = np.random.default_rng(seed)
     dtype, output = (str(kind) for kind in rng.choice(["int8", "uint8"], 2))
     kernel, stride, pad = (3, 2), int(rng.integers(1, 3)), (1, 0, 2, 1)
-    x, zero_point, multiplier, count = numbers(rng, (2, 6, 5, 3), dtype), int(rng.integers(0, 100)), float(rng.uniform(0.1, 2)), bool(seed & 1)
+    x, zero_point = numbers(rng, (2, 6, 5, 3), dtype), int(rng.integers(0, 100))
+    multiplier, count = float(rng.uniform(0.1, 2)), bool(seed & 1)
     largest = max_pool(x, kernel=kernel, stride=stride, pad=pad)
     averages = average_pool(x, kernel=kernel, stride=stride, pad=pad, zero_point=zero_point, multiplier=multiplier, output_zero_point=7,
                             dtype=output, count_padding=count)

@@ -23,7 +23,8 @@ def random_zero_point(rng: np.random.Generator, dtype: str) -> int:
 def random_addition(rng: np.random.Generator, output: str, zero_point: int) -> Addition:
     """Scales about 1, halves (so that there are ties) and extremes."""
     def multiplier() -> int:
-        return int(rng.choice([1 << 23, 1 << 24, 0, (1 << 26) - 1, rng.integers(1 << 22, 1 << 25)], p=[0.2, 0.2, 0.05, 0.05, 0.5]))
+        special = {0: 1 << 23, 1: 1 << 24, 2: 1 << 23, 3: 1 << 24, 4: 0, 5: (1 << 26) - 1}
+        return special.get(int(rng.integers(12)), int(rng.integers(1 << 22, 1 << 25)))
 
     dtype = str(rng.choice(TYPES))
     return Addition(multiplier=multiplier(), residual_multiplier=multiplier(), own_zero_point=zero_point,
@@ -34,8 +35,9 @@ def random_addition(rng: np.random.Generator, output: str, zero_point: int) -> A
 def random_pooling(rng: np.random.Generator, config: Config) -> Work:
     """Windows up to 4 x 4 with any padding and stride, or over the whole image; one or two images."""
     height, width = (int(size) for size in rng.integers(1, 14, 2))
-    kernel = (height, width) if height * width <= config.vector.window and rng.random() < 0.2 else tuple(
-        int(rng.integers(1, min(4, size) + 1)) for size in (height, width))
+    kernel = int(rng.integers(1, min(4, height) + 1)), int(rng.integers(1, min(4, width) + 1))
+    if height * width <= config.vector.window and rng.random() < 0.2:
+        kernel = height, width
     window = Window(images=int(rng.integers(1, 3)), height=height, width=width, kernel=kernel, stride=int(rng.integers(1, 4)),
                     padding=tuple(int(rng.integers(0, min(size, 4))) for size in (*kernel, *kernel)))  # type: ignore[arg-type]
     kind, dtype = str(rng.choice(["max", "average"])), str(rng.choice(TYPES))

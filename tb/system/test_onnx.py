@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 import sw.frontends.onnx_backend as backend
 from sw.frontends.onnx_model import OnnxModel
+from tb.sw import residual_model
 from tb.sw.digits_cnn import build
 from tb.system.machines import machine
 
@@ -78,4 +79,20 @@ def test_a_quantised_cnn():
     wanted = np.asarray(next(iter(ReferenceEvaluator(digits.model).run(None, {"image": digits.images}))))
     np.testing.assert_array_equal(logits, wanted)
     assert np.mean(logits.argmax(axis=1) == digits.labels) >= digits.float_accuracy - 0.03
-    assert [run.name for run in model.runs if run.place == "machine"] == ["conv1", "conv2", "dense"]
+    # On the host: what brings the image in and the logits out, and a change of shape.
+    assert [run.name for run in model.runs if run.place == "machine"] == ["conv1", "conv2", "pool", "dense"]
+    assert [run.name for run in model.runs if run.place == "host"] == ["quantise", "flatten", "dequantise", "add"]
+
+
+def test_a_residual_network():
+    """Nothing of it runs on the host: convolutions, a sum that is clipped, and three kinds of pooling."""
+    for seed in (3, 4):
+        network, given = residual_model.build(seed)
+        model = OnnxModel(network, machine("small"), engine="rtl")
+        found, wanted = model.run(given), list(ReferenceEvaluator(network).run(None, given))
+        assert [run.operator for run in model.runs] == [
+            "QLinearConv", "QLinearConv", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
+        assert {run.place for run in model.runs} == {"machine"}
+        np.testing.assert_array_equal(found["summed"], np.asarray(wanted[0]))
+        # The machine rounds an average once, floats after every addition.
+        assert np.abs(found["last"].astype(int) - np.asarray(wanted[1]).astype(int)).max() <= 1
