@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class SimulationError(RuntimeError):
 class Job:
     """One program on the machine: memory image (uint8, from address 0), address and length of the program, and the bytes to bring back.
 
-    `stalls` is the probability of a pause of the memory port in a cycle (0 to 0.9), `limit` the cycles after which to give up (0: never).
+    `stalls` is the probability of a pause of the memory port in a cycle (0 to 0.9), `pace` the beats that it accepts in so many cycles,
+    evenly spread, `limit` the cycles after which to give up (0: never).
     """
 
     image: np.ndarray
@@ -48,6 +50,7 @@ class Job:
     count: int
     result: tuple[int, int] = (0, 0)   # address and bytes
     stalls: float = 0.0
+    pace: Fraction = Fraction(1)
     seed: int = 1
     limit: int = 0
     reset: bool = True
@@ -57,6 +60,8 @@ class Job:
             raise ValueError(f"image must be a non-empty row of uint8, not {self.image.dtype} {self.image.shape}")
         if not 0 <= self.stalls <= 0.9:
             raise ValueError(f"stalls = {self.stalls} is outside 0..0.9")
+        if not 0 < self.pace <= 1:
+            raise ValueError(f"pace = {self.pace} is outside 0..1 beats a cycle")
         first, size = self.result
         if first < 0 or size < 0 or first + size > self.image.size:
             raise ValueError(f"result = {self.result} is outside the image of {self.image.size} bytes")
@@ -277,6 +282,7 @@ def plan_of(job: Job, beat: int) -> dict:
         "program": job.program, "count": job.count, "image_beats": -(-job.image.size // beat),
         "result_first": first // beat if size else 1, "result_last": (first + size - 1) // beat if size else 0,
         "stalls": round(job.stalls * 65536), "seed": (job.seed & 0xFFFFFFFF) or 1, "limit": job.limit, "reset": job.reset,
+        "pace": [job.pace.numerator, job.pace.denominator],
     }
 
 

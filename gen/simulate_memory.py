@@ -104,8 +104,8 @@ class MemorySimulator(Simulator):
         for job in jobs:
             if job.image.size > self.dram.bytes:
                 raise DramError(f"image = {job.image.size} bytes is outside 1..{self.dram.bytes} (part {self.dram.part.name})")
-            if job.stalls:
-                raise ValueError(f"stalls = {job.stalls} is outside 0 with a simulated DRAM")
+            if job.stalls or job.pace != 1:
+                raise ValueError(f"stalls = {job.stalls}, pace = {job.pace}: a simulated DRAM has its own")
         folder = self.build(self.capacity(jobs))
         runs = BUILD / "run"
         runs.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 // A machine and its main memory. cocotb drives the clock, the register bus and the jobs; no Python runs in between.
 //
 // The memory holds beats. A request is accepted every cycle and a read accepted in cycle t is answered in t + LATENCY. With `stalls` above
-// zero, request and response each pause in a cycle with the probability stalls / 65536; responses stay in order. Beats behind the image
+// zero, request and response each pause in a cycle with the probability stalls / 65536; responses stay in order. Requests are accepted in
+// `pace_beats` of `pace_cycles` cycles, evenly spread, counted from the job's first request. Beats behind the image
 // read as a fixed pattern; writing there, or to an unaligned address, is a fault that stops the job.
 
 module bench #(
@@ -40,6 +41,7 @@ module bench #(
     reg [31:0] result_last = 0;
     reg [31:0] stalls = 0;
     reg [31:0] seed = 1;
+    reg [31:0] pace_beats = 1, pace_cycles = 1;
     reg running = 0;               // watch for the end of a job
     reg [31:0] limit = 0;          // cycles after which a job is given up; 0: never
     reg finished = 0;
@@ -77,7 +79,10 @@ module bench #(
     reg [31:0] random = 1;
     reg pause_request = 0, pause_response = 0;
     wire [10:0] waiting = tail - head;
-    assign request_ready = !pause_request && waiting != 11'd2047;
+    reg begun = 0;                 // since the job's first request
+    reg [31:0] owed = 0;           // beats that could have been accepted, in units of 1 / pace_cycles
+    wire open = owed + pace_beats >= pace_cycles;
+    assign request_ready = !pause_request && open && waiting != 11'd2047;
     assign response_valid = waiting != 0 && $signed(now - due[head]) >= 0 && !pause_response;
     assign response[RESPONSE_TAG_AT +: TAG_BITS] = queue[head][8*BEAT_BYTES +: TAG_BITS];
     assign response[RESPONSE_DATA_AT +: 8*BEAT_BYTES] = queue[head][0 +: 8*BEAT_BYTES];
@@ -106,6 +111,13 @@ module bench #(
             end
         end
         if (response_valid) head <= head + 1;
+        if (load) begin
+            begun <= 0;
+            owed <= 0;
+        end else if (begun || request_valid) begin
+            begun <= 1;
+            owed <= open ? owed + pace_beats - pace_cycles : owed + pace_beats;
+        end
         if (stalls != 0) begin
             random <= next_random(random);
             pause_request <= {16'b0, random[15:0]} < stalls;

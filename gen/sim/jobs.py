@@ -54,6 +54,7 @@ class Conductor:
         bench.result_last.value = job["result_last"]
         bench.stalls.value = job["stalls"]
         bench.seed.value = job["seed"]
+        bench.pace_beats.value, bench.pace_cycles.value = job["pace"]
         bench.limit.value = job["limit"]
         bench.load.value = 1
         await self.cycle()

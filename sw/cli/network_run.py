@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from fractions import Fraction
 
 from sw.cli.console import configuration, integer, output_file, progress, write_bytes
 from sw.runtime.errors import UserError
@@ -9,6 +10,7 @@ from sw.runtime.errors import UserError
 OPTIONS = ("batch", "phase", "schedule", "report")
 PHASES = ("inference", "training")
 DEFAULT_SCHEDULE = "archopt"
+SLOWEST, FASTEST = Fraction(1, 8), 1024      # bytes a cycle of a memory port
 
 
 def names() -> tuple[str, ...]:
@@ -35,8 +37,11 @@ def run(options) -> int:
     for field in ("input", "output", "out", "device", "baud", "size", "limit"):
         if getattr(options, field) is not None:
             raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data")
-    config = on_port(configuration(options), options.memory)
+    config, pace = on_port(configuration(options), options.memory)
     batch, phase = integer("batch", options.batch or "1", 1, 1 << 16), options.phase or PHASES[0]
+    if phase == "training" and pace != 1:
+        raise UserError(f"memory = {options.memory!r}: a training step takes {config.memory.bytes_per_cycle} bytes a cycle, or another "
+                        "power of two")
     from sw.compiler.errors import CompileError
     from sw.cost.programs import inference
     from sw.cost.steps import training
@@ -51,7 +56,7 @@ def run(options) -> int:
             elif options.schedule is not None:
                 raise UserError(f"schedule = {options.schedule!r} is for --phase training")
             else:
-                cost = inference(config, built, batch, tell)
+                cost = inference(config, built, batch, tell, pace)
     except (NetworkError, CompileError) as error:
         raise UserError(str(error)) from None
     text = json.dumps(cost.to_dict(), indent=1)
@@ -76,11 +81,20 @@ def schedule(name: str | None):
 
 
 def on_port(config, memory: str | None):
-    """The configuration with the memory port of `--memory port:BYTES`. Raises UserError, ConfigError."""
+    """The configuration for the memory port of `--memory port:BYTES`, and the beats that it accepts a cycle: beats are a power of two, of
+    at least a word. Raises UserError, ConfigError."""
     if memory is None:
-        return config
-    kind, _, width = memory.partition(":")
+        return config, Fraction(1)
+    kind, _, text = memory.partition(":")
     if kind != "port":
         raise UserError(f"memory = {memory!r} must be port:BYTES, bytes a cycle of the memory port")
-    value = integer("memory port", width, 1, 1024)
-    return dataclasses.replace(config, memory=dataclasses.replace(config.memory, bytes_per_cycle=value))
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"memory port = {text!r} must be a number of bytes a cycle") from None
+    if not SLOWEST <= rate <= FASTEST:
+        raise UserError(f"memory port = {text} is outside {SLOWEST}..{FASTEST} bytes a cycle")
+    beat = config.array.side
+    while beat < rate:
+        beat *= 2
+    return dataclasses.replace(config, memory=dataclasses.replace(config.memory, bytes_per_cycle=beat)), rate / beat

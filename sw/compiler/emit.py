@@ -21,7 +21,7 @@ ADDRESSES = 1 << 16     # in a slice: addresses are modulo this
 class Emitter:
     """Emits a group's instructions. `addresses`: byte addresses of the regions in memory."""
 
-    def __init__(self, share: Share, plan: Plan, group: int, addresses: Mapping[str, int], sharers: int = 1):
+    def __init__(self, share: Share, plan: Plan, group: int, addresses: Mapping[str, int], sharers: float = 1):
         self.share, self.plan, self.group, self.addresses = share, plan, group, addresses
         self.config, self.gemm, self.depth = share.config, share.gemm, share.depth
         self.pitch = Sizes(share, plan.rows, plan.chunk).pitch
@@ -88,7 +88,7 @@ class Emitter:
                 self.arrivals.setdefault(at, set()).add(report)
         self.prepared.append(instructions)
 
-    def _warm_up(self, sharers: int) -> int:
+    def _warm_up(self, sharers: float) -> int:
         """The step whose loads should have arrived before the array starts, so that it does not run dry; it then ends no later.
 
         Looks at the steps whose data fits half of the slots; data arrives at one beat a cycle, shared by `sharers` groups.

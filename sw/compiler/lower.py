@@ -1,6 +1,7 @@
 """From a matrix product or a convolution to a program: check, split over groups, plan, place in memory, emit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 
 from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
@@ -55,17 +56,19 @@ def compile_conv(
         output=output, parameters=parameters, relu=relu, output_zero_point=output_zero_point, window=window), base, addresses)
 
 
-def compile_product(config: Config, gemm: Gemm | Pooling, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
-    """Compile what `gemm` describes; see `compile_gemm`, `compile_conv` and `compile_pool`."""
+def compile_product(config: Config, gemm: Gemm | Pooling, base: int = 0, addresses: Mapping[str, int] | None = None,
+                    pace: Fraction = Fraction(1)) -> Program:
+    """Compile what `gemm` describes; see `compile_gemm`, `compile_conv` and `compile_pool`. The plan is made for a memory port that
+    accepts `pace` beats a cycle."""
     if isinstance(gemm, Pooling):
         return compile_pool(config, gemm, base, addresses)
     if gemm.addition and not config.vector.window:
         raise CompileError("vector.window = 0 is outside 1..4096 pixels for a residual")
     addresses = addresses or {}
     regions = place(config, gemm, base, addresses)
-    by_rows, plans = partition(config, gemm)
+    by_rows, plans = partition(config, gemm, pace)
     starts = {name: region.address for name, region in regions.items()}
-    emitters = [Emitter(share, plan, group, starts, len(plans)) for group, (share, plan) in enumerate(plans)]
+    emitters = [Emitter(share, plan, group, starts, sharers(len(plans), pace)) for group, (share, plan) in enumerate(plans)]
     return finish(config, gemm, emitters, regions, base, addresses, {
         "by_rows": by_rows, "cycles": max(plan.cycles for _, plan in plans), "groups": [
             {"rows": [share.row, share.row_stop], "n_tiles": [share.tile, share.tile_stop]} | plan.to_dict() for share, plan in plans]})
@@ -145,7 +148,12 @@ def place_region(regions: Mapping[str, Region], name: str, size: int, base: int,
     return {name: Region(address, size)}
 
 
-def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]]:
+def sharers(groups: int, pace: Fraction) -> float:
+    """Groups that would share a port of one beat a cycle as well as these share this one."""
+    return groups if pace == 1 else float(groups / pace)
+
+
+def partition(config: Config, gemm: Gemm, pace: Fraction) -> tuple[int, list[tuple[Share, Plan]]]:
     """The split over the groups with the fewest estimated cycles, then the least traffic."""
     best, choice = None, (1, [])
     for bit in range(config.array.groups.bit_length()):
@@ -154,7 +162,7 @@ def partition(config: Config, gemm: Gemm) -> tuple[int, list[tuple[Share, Plan]]
             # Of a convolution, shares of equal size still read different numbers of pixels.
             shape = (share.row if share.walk else 0, share.rows, share.n_tiles, share.width(share.tile_stop - 1))
             if shape not in known:
-                known[shape] = make_plan(share, len(parts))
+                known[shape] = make_plan(share, sharers(len(parts), pace))
             plans.append((share, known[shape]))
         cost = max(plan.cycles for _, plan in plans), sum(plan.memory for _, plan in plans)
         if best is None or cost <= best:

@@ -100,9 +100,9 @@ def _slack(step: int, beat: int) -> int:
     return 2 * beat if step % beat else 0
 
 
-def make_plan(share: Share, sharers: int = 1) -> Plan:
-    """The plan when `sharers` groups use the memory port. Of those with nearly the fewest estimated cycles it has the highest tiles, for
-    the most reuse of stationary operands, and then the least traffic.
+def make_plan(share: Share, sharers: float = 1) -> Plan:
+    """The plan when `sharers` groups use the memory port (twice as many if it takes a beat in two cycles). Of those with nearly the fewest
+    estimated cycles it has the highest tiles, for the most reuse of stationary operands, and then the least traffic.
 
     Raises CompileError when not even one row block and one wave fit the global buffer.
     """
@@ -126,7 +126,7 @@ def make_plan(share: Share, sharers: int = 1) -> Plan:
     return min((plan for plan in plans if plan.cycles <= enough), key=lambda plan: (-plan.rows, plan.memory, plan.cycles, -plan.chunk))
 
 
-def _candidates(share: Share, sharers: int) -> Iterator[Plan]:
+def _candidates(share: Share, sharers: float) -> Iterator[Plan]:
     """All plans worth comparing."""
     config, waves = share.config, share.depth.waves
     beat, slice_words = config.beat_words, config.buffers.slice_words
@@ -148,7 +148,7 @@ def _candidates(share: Share, sharers: int) -> Iterator[Plan]:
                 yield from _roles(share, sharers, Plan(rows=height, chunk=chunk), sizes)
 
 
-def _roles(share: Share, sharers: int, plan: Plan, sizes: Sizes) -> Iterator[Plan]:
+def _roles(share: Share, sharers: float, plan: Plan, sizes: Sizes) -> Iterator[Plan]:
     """Hand the slices out in every sensible way."""
     config, m_tiles = share.config, ceil_div(share.rows, plan.rows)
     chunks = ceil_div(share.depth.waves, plan.chunk)
@@ -176,7 +176,7 @@ def _roles(share: Share, sharers: int, plan: Plan, sizes: Sizes) -> Iterator[Pla
             yield from _nests(share, sharers, replace(plan, a=a, b=b, c=c), chunks, m_tiles)
 
 
-def _nests(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int) -> Iterator[Plan]:
+def _nests(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int) -> Iterator[Plan]:
     """Both loop nests with the block sizes and residencies that the slots allow."""
     for outer, tiles, others, slots, other_slots in (("n", share.n_tiles, m_tiles, plan.b.slots, plan.a.slots),
                                                      ("m", m_tiles, share.n_tiles, plan.a.slots, plan.b.slots)):
@@ -190,7 +190,7 @@ def _nests(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int) ->
                     yield _estimate(share, sharers, replace(plan, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b), chunks, m_tiles)
 
 
-def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int) -> Plan:
+def _estimate(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int) -> Plan:
     """Fill in the estimates of a plan."""
     config, depth, tiles = share.config, share.depth, m_tiles * share.n_tiles
     beat, blocks = config.beat_words, ceil_div(share.n_tiles if plan.outer == "n" else m_tiles, plan.block)
@@ -235,5 +235,5 @@ def _estimate(share: Share, sharers: int, plan: Plan, chunks: int, m_tiles: int)
         exposed += min(store, c_beats * sharers)
     tail = share.store_cycles(plan.rows, share.widest) + (c_beats // tiles + DMA_OUT_OVERHEAD) * sharers
     turns = (array + store + tiles * drain(config)) // 2 if tiles > 2 else 0     # a half: fill, drain, store
-    cycles = max(array, store, turns, memory * sharers) + exposed + tail
+    cycles = int(max(array, store, turns, memory * sharers) + exposed + tail)
     return replace(plan, array=array, store=store, memory=memory, cycles=cycles)

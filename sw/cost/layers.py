@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 
 from gen.config import Config
 from gen.isa import Mode
@@ -39,6 +40,12 @@ class NetworkCost:
     phase: str
     layers: Sequence[LayerCost]
     groups: Sequence[tuple[list[str], int]] = ()
+    pace: Fraction = Fraction(1)    # beats that the memory port accepts a cycle
+
+    @property
+    def port(self) -> float:
+        """Bytes a cycle of the memory port."""
+        return float(self.config.memory.bytes_per_cycle * self.pace)
 
     @property
     def macs(self) -> int:
@@ -90,7 +97,7 @@ class NetworkCost:
                            for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in (heads, *rows)]
         estimated = sum(layer.cycles for layer in self.layers if not layer.proved)
         lines.append(f"\n{self.network}, batch {self.batch}, {self.phase}, on {self.config.name} ({self.config.organisation}, "
-                     f"{self.config.pes} PEs, {self.config.memory.bytes_per_cycle} bytes of memory a cycle)")
+                     f"{self.config.pes} PEs, {self.port:g} bytes of memory a cycle)")
         lines.append(f"{self.macs:,} multiply-adds in {self.cycles:,} cycles, utilization {self.utilization:.1%}; "
                      f"{self.dram_bytes:,} bytes of DRAM traffic, {self.energy_pj / 1e6:,.1f} uJ")
         lines.append(f"{estimated / self.cycles:.1%} of the cycles are estimates; the others are of programs, exact to the cycle")

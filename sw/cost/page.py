@@ -113,7 +113,7 @@ def roofline(cost: NetworkCost) -> str:
     points = [(" ".join(name), macs / moved, macs / cycles) for name, (macs, cycles, moved) in sums.items() if macs and cycles and moved]
     if not points:
         return "<p>No layer of this phase has DRAM bytes of its own.</p>"
-    peak, port, height = cost.config.pes, cost.config.memory.bytes_per_cycle, 2 * HEIGHT
+    peak, port, height = cost.config.pes, cost.port, 2 * HEIGHT
     low, high = (edge(log10(value) for _, value, _ in points) for edge in (min, max))
     low, high = min(low, log10(peak / port)) - 0.2, max(high, log10(peak / port)) + 0.2
     floor = min(log10(value) for *_, value in points) - 0.2

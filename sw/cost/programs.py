@@ -8,10 +8,11 @@ estimates: what the memory port needs for their bytes and nothing else at the sa
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
+from fractions import Fraction
+from math import ceil, prod
 
 from gen.config import Config
-from sw.compiler import Addition, CompileError, Gemm, Pooling, Program, Window, compile_gemm, compile_pool
+from sw.compiler import Addition, CompileError, Gemm, Pooling, Window
 from sw.compiler.lower import compile_product
 from sw.cost.layers import LayerCost, NetworkCost
 from sw.model import predict
@@ -22,8 +23,10 @@ from sw.workloads.network import Add, Conv, Layer, Linear, Network, Norm, Pool, 
 PHASE = "inference"
 
 
-def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[str], None] = lambda text: None) -> NetworkCost:
-    """A network's inference on a machine. Raises CompileError for a layer that it cannot hold."""
+def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[str], None] = lambda text: None,
+              pace: Fraction = Fraction(1)) -> NetworkCost:
+    """A network's inference on a machine whose memory port accepts `pace` beats a cycle. Raises CompileError for a layer that it cannot
+    hold."""
     known: dict[tuple, LayerCost] = {}
     found = []
     sums = carriers(network) if config.vector.window else {}
@@ -35,17 +38,17 @@ def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[
             adds = layer.name in sums.values()
             key = layer.shape, source, from_host, adds
             if key not in known:
-                known[key] = product_cost(config, layer, batch, from_host, adds)
+                known[key] = product_cost(config, layer, batch, from_host, adds, pace)
             found.append(replace(known[key], name=layer.name))
         elif isinstance(layer, Pool) and config.vector.window:
-            found.append(pool_cost(config, layer, batch))
+            found.append(pool_cost(config, layer, batch, pace))
         elif layer.name in sums:
             found.append(LayerCost(name=layer.name, phase=PHASE, remark=f"in {sums[layer.name]}", proved=True))
         elif isinstance(layer, Add) and config.vector.window:
-            found.append(sum_cost(config, layer, batch))
+            found.append(sum_cost(config, layer, batch, pace))
         elif isinstance(layer, Add | Pool):
-            found.append(moved(config, network, layer, batch))
-    return NetworkCost(network.name, config, batch, PHASE, found)
+            found.append(moved(config, network, layer, batch, pace))
+    return NetworkCost(network.name, config, batch, PHASE, found, pace=pace)
 
 
 def carriers(network: Network) -> dict[str, str]:
@@ -67,11 +70,11 @@ def carriers(network: Network) -> dict[str, str]:
     return found
 
 
-def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool, adds: bool = False) -> LayerCost:
+def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool, adds: bool, pace: Fraction) -> LayerCost:
     """A convolution or fully connected layer with 8-bit results, and a residual if it `adds`. `from_host`: its input comes from the host,
     which may lay out patches."""
     if isinstance(layer, Linear):
-        return cost_of(config, layer, compile_gemm(config, batch, layer.shape[0], layer.features, output="int8"))
+        return cost_of(config, layer, Gemm(m=batch, n=layer.shape[0], k=layer.features, output="int8"), pace)
     if layer.stride[0] != layer.stride[1]:
         raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
     window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
@@ -81,17 +84,17 @@ def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bo
     times = -(-layer.groups // together)
     product = Gemm(m=window.rows, n=together * outputs, k=together * inputs, output="int8", window=window,
                    addition=Addition() if adds else None)
-    walked = cost_of(config, layer, compile_product(config, product), times)
+    walked = cost_of(config, layer, product, pace, times)
     if not from_host or inputs >= config.array.side or layer.groups > 1 or adds:
         return walked
-    patches = cost_of(config, layer, compile_gemm(config, window.rows, outputs, inputs * window.taps, output="int8"))
+    patches = cost_of(config, layer, Gemm(m=window.rows, n=outputs, k=inputs * window.taps, output="int8"), pace)
     return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
 
 
-def cost_of(config: Config, layer: Layer, program: Program, times: int = 1) -> LayerCost:
+def cost_of(config: Config, layer: Layer, product: Gemm | Pooling, pace: Fraction, times: int = 1) -> LayerCost:
     """The cost of a program that runs `times` times; its multiply-adds are the layer's."""
-    counters = predict(config, program.instructions, program=program.regions["program"].address).counters
-    product = program.gemm
+    program = compile_product(config, product, pace=pace)
+    counters = predict(config, program.instructions, program=program.regions["program"].address, pace=pace).counters
     batch, depth = product.m // prod(layer.shape[1:]), product.k * product.taps if isinstance(product, Gemm) else 0
     return LayerCost(
         name=layer.name, phase=PHASE, m=product.m, n=product.n, k=depth, groups=times, macs=batch * layer.macs,
@@ -100,25 +103,25 @@ def cost_of(config: Config, layer: Layer, program: Program, times: int = 1) -> L
         energy_pj=times * energy(config, counters)["total"], proved=True)
 
 
-def pool_cost(config: Config, layer: Pool, batch: int) -> LayerCost:
+def pool_cost(config: Config, layer: Pool, batch: int, pace: Fraction) -> LayerCost:
     """A pooling of one stride."""
     if layer.stride[0] != layer.stride[1]:
         raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
     window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
                     padding=layer.padding)
-    return cost_of(config, layer, compile_pool(config, Pooling(window=window, channels=layer.source[0], kind=layer.kind)))
+    return cost_of(config, layer, Pooling(window=window, channels=layer.source[0], kind=layer.kind), pace)
 
 
-def sum_cost(config: Config, layer: Add, batch: int) -> LayerCost:
+def sum_cost(config: Config, layer: Add, batch: int, pace: Fraction) -> LayerCost:
     """A sum by itself: a pooling over single pixels with a residual."""
     channels, height, width = layer.shape if len(layer.shape) == 3 else (layer.shape[0], 1, 1)
     window = Window(images=batch, height=height, width=width, kernel=(1, 1))
-    return cost_of(config, layer, compile_pool(config, Pooling(window=window, channels=channels, addition=Addition())))
+    return cost_of(config, layer, Pooling(window=window, channels=channels, addition=Addition()), pace)
 
 
-def moved(config: Config, network: Network, layer: Pool | Add, batch: int) -> LayerCost:
+def moved(config: Config, network: Network, layer: Pool | Add, batch: int, pace: Fraction) -> LayerCost:
     """A pooling or a sum: every operand read once, the result written once."""
     read, written = batch * sum(prod(network.shape_of(name)) for name in layer.inputs), batch * prod(layer.shape)
-    cycles = -(-(read + written) // config.memory.bytes_per_cycle)
+    cycles = ceil((read + written) / (config.memory.bytes_per_cycle * pace))
     return LayerCost(name=layer.name, phase=PHASE, cycles=cycles, remark="memory port alone",
                      traffic={"dram_read_bytes": read, "dram_write_bytes": written}, energy_pj=(read + written) * load_table().dram)

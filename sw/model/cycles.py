@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from gen.config import Config
 from gen.isa import OPCODES, Cause, Instruction, Mode, Stall, Unit
@@ -35,15 +36,17 @@ class Prediction:
     timeline: list[Event] = field(default_factory=list, repr=False)
 
 
-def predict(config: Config, instructions: Sequence[Instruction], *, program: int = 0, timeline: bool = False) -> Prediction:
-    """Run the program in the model. Raises ModelError where the machine would stop; `program` is the program's byte address.
+def predict(config: Config, instructions: Sequence[Instruction], *, program: int = 0, timeline: bool = False,
+            pace: Fraction = Fraction(1)) -> Prediction:
+    """Run the program in the model. Raises ModelError where the machine would stop; `program` is the program's byte address, `pace` the
+    beats that the memory port accepts a cycle, 1 or fewer, evenly spread.
 
     A collision of two units on a port of the global buffer is not looked for.
     """
     beat = max(32, config.memory.bytes_per_cycle)
     if program % beat:
         raise ValueError(f"program = {program:#x} must be a multiple of {beat} bytes")
-    return Machine(config, instructions, timeline).run()
+    return Machine(config, instructions, timeline, pace).run()
 
 
 class Dispatcher:
@@ -120,13 +123,13 @@ class Dispatcher:
 class Machine:
     """All units, wired up."""
 
-    def __init__(self, config: Config, instructions: Sequence[Instruction], timeline: bool):
+    def __init__(self, config: Config, instructions: Sequence[Instruction], timeline: bool, pace: Fraction = Fraction(1)):
         groups = range(config.array.groups)
         self.config = config
         self.kernel = Kernel()
         self.timeline: list | None = [] if timeline else None
         self.tokens = [Tokens(self.kernel) for _ in groups]
-        self.port = Port(self.kernel)
+        self.port = Port(self.kernel, pace)
         self.fetch = Fetch(self, len(instructions))
         self.dispatcher = Dispatcher(self, instructions)
         self.dma_in, self.dma_out = Dma(self, Unit.DMA_IN), Dma(self, Unit.DMA_OUT)

@@ -1,6 +1,7 @@
 """Everything that uses the memory port, burst by burst: instruction fetch, DMA_IN, DMA_OUT and the arbiter between them."""
 
 from collections import deque
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 from gen.isa import INSTRUCTION_BYTES, Instruction, Unit
@@ -20,14 +21,29 @@ class Client(Protocol):
         ...
 
     def granted(self, first: int, last: int):
-        """The burst's beats are accepted in the cycles first .. last."""
+        """The burst's first beat is accepted in the cycle `first`, its last in `last`."""
+
+
+class Pace:
+    """A port that accepts `beats` a cycle, 1 or fewer: in the cycles 1 .. t, floor(t * beats). Fetch is the first to ask, in cycle 1."""
+
+    def __init__(self, beats: Fraction):
+        self.beats, self.cycles = beats.numerator, beats.denominator
+
+    def upto(self, cycle: int) -> int:
+        """Beats that can have been accepted up to and with a cycle."""
+        return cycle * self.beats // self.cycles
+
+    def at(self, number: int) -> int:
+        """The cycle in which beat `number`, counted from 1, is accepted if all are used."""
+        return -(-number * self.cycles // self.beats)
 
 
 class Port:
     """The arbiter: grants a burst in the cycle in which the port is free and a client has a beat on offer, after the last client first."""
 
-    def __init__(self, kernel: Kernel):
-        self.kernel = kernel
+    def __init__(self, kernel: Kernel, beats: Fraction = Fraction(1)):
+        self.kernel, self.pace = kernel, Pace(beats)
         self.clients: list[Client] = []
         self.offers: list[int | None] = [None, None, None]  # cycle from which a client has a beat on offer
         self.free_at, self.last = 0, 2
@@ -61,8 +77,10 @@ class Port:
             else:
                 raise AssertionError("a grant without an offer")
             offers[client], self.last = None, client
-            self.free_at = time + self.clients[client].burst()
-            self.clients[client].granted(time, self.free_at - 1)
+            number = self.pace.upto(time - 1)       # accepted before
+            last = self.pace.at(number + self.clients[client].burst())
+            self.free_at = last + 1
+            self.clients[client].granted(self.pace.at(number + 1), last)
             known = [offer for offer in offers if offer is not None]
             if not known:
                 break
@@ -110,15 +128,19 @@ class Fetch:
     def granted(self, first: int, last: int):
         self.bursts.append(first)
         start = len(self.bursts) * self.size - self.size
+        pace = self.machine.port.pace
+        number = pace.upto(first)
         for i in range(min(self.size, self.count - start)):
-            self.available.append(first + ((i + 1) * INSTRUCTION_BYTES - 1) // self.beat_bytes + self.latency + 1)
+            accepted = pace.at(number + ((i + 1) * INSTRUCTION_BYTES - 1) // self.beat_bytes)
+            self.available.append(accepted + self.latency + 1)
         self.idle_at = last + 1
         self.machine.dispatcher.pump()
         self.pump()
 
     def accepted(self, end: int) -> int:
         """Beats accepted up to cycle `end`."""
-        return sum(min(self.beats, max(0, end + 1 - first)) for first in self.bursts)
+        pace = self.machine.port.pace
+        return sum(min(self.beats, max(0, pace.upto(end) - pace.upto(first - 1))) for first in self.bursts)
 
 
 class Dma(InOrder):
@@ -151,7 +173,7 @@ class Dma(InOrder):
         return min(self.left, self.longest)
 
     def granted(self, first: int, last: int):
-        beats = last + 1 - first
+        beats = self.burst()
         self.beats += beats
         self.left -= beats
         if not self.left:

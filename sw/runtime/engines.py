@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +36,10 @@ class Run:
 
 
 def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray], *, engine: str = "rtl", board: "Board | None" = None,
-        progress: Callable[[str], None] | None = None) -> list[Run]:
+        pace: Fraction = Fraction(1), progress: Callable[[str], None] | None = None) -> list[Run]:
     """Run each program on its memory image (uint8); engine "board" runs them on `board`. Raises MachineError if one does not reach its end.
 
-    `progress` is told what is going on, in a few words.
+    The memory port accepts `pace` beats a cycle (a board has its own). `progress` is told what is going on, in a few words.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine = {engine!r} is none of {', '.join(ENGINES)}")
@@ -46,9 +47,9 @@ def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray
         raise ValueError(f"engine = {engine!r} {'needs a board' if board is None else 'takes no board'}")
     tell = progress or (lambda text: None)
     tell("predicting")
-    predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
+    predictions = [predict(config, program.instructions, program=program.regions["program"].address, pace=pace) for program in programs]
     if engine == "rtl":
-        return _on_rtl(config, programs, images, predictions, tell)
+        return _on_rtl(config, programs, images, predictions, pace, tell)
     if board is not None:
         return _on_board(board, config, programs, images, predictions, tell)
     from sw.model import functional
@@ -61,12 +62,12 @@ def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray
     return runs
 
 
-def _on_rtl(config: Config, programs, images, predictions, tell) -> list[Run]:
+def _on_rtl(config: Config, programs, images, predictions, pace: Fraction, tell) -> list[Run]:
     from gen.simulate import Job, Simulator
 
     simulator = Simulator(config)
     jobs = [Job(image, program.regions["program"].address, len(program.instructions), tuple(program.regions["result"]),
-                limit=limit_of(prediction.cycles)) for program, image, prediction in zip(programs, images, predictions)]
+                pace=pace, limit=limit_of(prediction.cycles)) for program, image, prediction in zip(programs, images, predictions)]
     tell("building the simulator (kept for the next time)")
     simulator.build(simulator.capacity(jobs))
     total = sum(prediction.cycles for prediction in predictions)

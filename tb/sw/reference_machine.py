@@ -4,6 +4,7 @@ Deliberately naive, and independent of sw.model: it is what the event model is c
 """
 
 from collections import defaultdict
+from fractions import Fraction
 
 from gen.config import Unit as Kind
 from gen.isa import Mode, Stall, Unit
@@ -30,7 +31,8 @@ class Stopped(Exception):
 class Reference:
     """Runs one program to its end; the results are the counters."""
 
-    def __init__(self, config, program):
+    def __init__(self, config, program, pace=Fraction(1)):
+        self.pace = pace        # beats that the port accepts a cycle
         self.config, self.program = config, program
         self.side, self.t = config.array.side, 0
         self.after = defaultdict(list)      # cycle -> register updates at its end
@@ -217,6 +219,9 @@ class Reference:
                 return
         assert self.valid(client)
         self.active = True
+        if self.t * self.pace // 1 == (self.t - 1) * self.pace // 1:       # not accepted in this cycle
+            self.put(self.__dict__, "owner", client)
+            return
         answer = self.t + self.config.memory.latency
         if client == 0:
             last = self.fetching == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -137,10 +138,11 @@ def test_program_address():
         predict(BASE, [END], program=16)
 
 
-def differences(config: Config, program: list[Instruction]) -> dict[str, tuple[int, int]]:
+def differences(config: Config, program: list[Instruction], pace: Fraction = Fraction(1)) -> dict[str, tuple[int, int]]:
     """Counters in which the model and the machine that steps cycles differ."""
-    expected = Reference(config, program).run().n
-    return {name: (value, expected[name]) for name, value in predict(config, program).counters.items() if value != expected[name]}
+    expected = Reference(config, program, pace).run().n
+    found = predict(config, program, pace=pace).counters
+    return {name: (value, expected[name]) for name, value in found.items() if value != expected[name]}
 
 
 def test_random_programs():
@@ -150,13 +152,14 @@ def test_random_programs():
         rng = random.Random(seed)
         config = random_config(rng)
         program = random_program(rng, config, rng.randint(1, 25))
-        where = f"seed {seed}, {config.organisation}, {len(program)} instructions"
+        pace = rng.choice((Fraction(1), Fraction(1), Fraction(1, 2), Fraction(5, 16), Fraction(5, 8), Fraction(3, 4)))
+        where = f"seed {seed}, {config.organisation}, {len(program)} instructions, {pace} beats a cycle"
         try:
-            different = differences(config, program)
+            different = differences(config, program, pace)
         except Stopped as stop:
             cause, index = stop.args
             with pytest.raises(ModelError) as error:
-                predict(config, program)
+                predict(config, program, pace=pace)
             assert error.value.cause.name == cause, where
             assert index is None or error.value.index == index, where
             outcomes[cause] += 1

@@ -1,17 +1,21 @@
 """The machine as a whole: back-pressure, errors, recovery, convolution, random instruction streams."""
 
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from gen.isa import Cause, Instruction, Mode
 from sw.compiler.layout import pack_moving, pack_stationary
-from sw.compiler.lower import compile_gemm
+from sw.compiler.lower import compile_gemm, compile_product
 from sw.golden.conv import conv2d
 from sw.golden.gemm import gemm
 from sw.model import ModelError, predict
+from sw.runtime import engines
+from sw.runtime.product import golden
 from tb.sw.random_programs import random_program
+from tb.sw.vector_works import random_pooling, random_sum
 from tb.system.machines import Job, job, machine, run
 
 END = Instruction("End")
@@ -50,6 +54,26 @@ def test_back_pressure_changes_timing_never_a_result(preset, organisation):
     cycles = [outcome.registers["cycles"] for outcome in outcomes]
     assert cycles[0] == predict(config, program.instructions, program=plain.program).cycles
     assert cycles == sorted(cycles) and cycles[-1] > 2 * cycles[0]
+
+
+@pytest.mark.parametrize(("preset", "organisation"), [("tiny", "4G1F"), ("small", "1G1F"), ("base", "1G1F")])
+def test_slow_ports(preset, organisation):
+    """A port that accepts fewer than one beat a cycle, evenly spread: every counter as predicted."""
+    config = machine(preset, organisation)
+    seed = 29
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    works = [random_pooling(rng, config), random_sum(rng, config), random_sum(rng, config)]
+    programs = [compile_product(config, work.product) for work in works]
+    images = [program.image(**work.operands) for program, work in zip(programs, works)]
+    cycles = []
+    for pace in (Fraction(1), Fraction(3, 4), Fraction(5, 8), Fraction(1, 2), Fraction(5, 16)):
+        runs = engines.run(config, programs, images, pace=pace)
+        for found, work in zip(runs, works):
+            assert found.mismatches == (), (pace, work.product)
+            np.testing.assert_array_equal(found.result, golden(work))
+        cycles.append(sum(found.counters["cycles"] for found in runs))
+    assert cycles == sorted(cycles) and cycles[-1] > 1.5 * cycles[0]
 
 
 def test_errors_stop_with_cause_and_index_and_the_next_program_runs():
@@ -160,11 +184,12 @@ def test_random_instruction_streams(organisation):
 
 def own_slices(program: list[Instruction]) -> list[Instruction]:
     """Give every unit slices of its own, so that no port is used twice, and let memory accesses stay inside the image."""
-    place = {"DmaIn": 0, "LdLBUF_H": 1, "LdLBUF_V": 2, "DmaOut": 3, "StLBUF": 4, "LdScale": 5}
+    place = {"DmaIn": 0, "LdLBUF_H": 1, "LdLBUF_V": 2, "DmaOut": 3, "StLBUF": 4, "LdScale": 5, "SetAdd": 6, "Pool": 4}
 
 
     def moved(each: Instruction) -> Instruction:
         values = {key: value for key, value in each.values.items() if key not in ("opcode", "version")}
-        return Instruction(each.name, **values | {"slice": place[each.name]})
+        pixels = {"source_slice": 7} if each.name == "Pool" else {}
+        return Instruction(each.name, **values | {"slice": place[each.name]} | pixels)
 
     return [moved(each) if each.name in place else each for each in program]
