@@ -41,7 +41,8 @@ module bench #(
     reg [31:0] result_last = 0;
     reg [31:0] stalls = 0;
     reg [31:0] seed = 1;
-    reg [31:0] pace_beats = 1, pace_cycles = 1;
+    reg [31:0] pace_beats = 1;
+    reg [31:0] pace_cycles = 1;
     reg running = 0;               // watch for the end of a job
     reg [31:0] limit = 0;          // cycles after which a job is given up; 0: never
     reg finished = 0;

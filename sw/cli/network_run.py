@@ -1,6 +1,5 @@
 """`flexwave run NETWORK`: what a network costs on a machine, layer by layer: inference by programs, training steps in closed form."""
 
-import dataclasses
 import json
 from fractions import Fraction
 
@@ -81,8 +80,7 @@ def schedule(name: str | None):
 
 
 def on_port(config, memory: str | None):
-    """The configuration for the memory port of `--memory port:BYTES`, and the beats that it accepts a cycle: beats are a power of two, of
-    at least a word. Raises UserError, ConfigError."""
+    """The configuration for `--memory port:BYTES`, and the beats that its memory port accepts a cycle. Raises UserError, ConfigError."""
     if memory is None:
         return config, Fraction(1)
     kind, _, text = memory.partition(":")
@@ -94,7 +92,6 @@ def on_port(config, memory: str | None):
         raise UserError(f"memory port = {text!r} must be a number of bytes a cycle") from None
     if not SLOWEST <= rate <= FASTEST:
         raise UserError(f"memory port = {text} is outside {SLOWEST}..{FASTEST} bytes a cycle")
-    beat = config.array.side
-    while beat < rate:
-        beat *= 2
-    return dataclasses.replace(config, memory=dataclasses.replace(config.memory, bytes_per_cycle=beat)), rate / beat
+    from sw.cost import programs
+
+    return programs.on_port(config, rate)

@@ -12,6 +12,7 @@ STUDIES = {
     "flexsa": "five organisations of 16,384 PEs on training steps of networks that are pruned while they train",
     "mbs": "mini-batch serialisation: DRAM bytes, time and energy of training steps, six networks, six variants",
     "prunetrain": "costs of training while pruning, by its authors' model, beside their logs",
+    "ports": "whole inference of ResNet-50 on 256 PEs over the bytes a cycle of the memory port and the batch",
     "delta": "traffic of convolutions on a GPU: distinct elements of a tile, and the layers of ResNet-50",
 }
 

@@ -51,6 +51,15 @@ def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[
     return NetworkCost(network.name, config, batch, PHASE, found, pace=pace)
 
 
+def on_port(config: Config, rate: Fraction) -> tuple[Config, Fraction]:
+    """A configuration with beats that suffice for `rate` bytes a cycle (a power of two, of at least a word), and the beats that the port
+    then accepts a cycle."""
+    beat = config.array.side
+    while beat < rate:
+        beat *= 2
+    return replace(config, memory=replace(config.memory, bytes_per_cycle=beat)), rate / beat
+
+
 def carriers(network: Network) -> dict[str, str]:
     """For each sum of two the convolution that carries it out: the last one before it that makes one operand and nothing else's."""
     uses = Counter(name for layer in network.layers for name in layer.inputs)
