@@ -41,7 +41,8 @@ def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[
                 known[key] = product_cost(config, layer, batch, from_host, adds, pace)
             found.append(replace(known[key], name=layer.name))
         elif isinstance(layer, Pool) and config.vector.window:
-            found.append(pool_cost(config, layer, batch, pace))
+            pooling = Pooling(window=window_of(layer, batch), channels=layer.source[0], kind=layer.kind)
+            found.append(cost_of(config, layer, pooling, pace))
         elif layer.name in sums:
             found.append(LayerCost(name=layer.name, phase=PHASE, remark=f"in {sums[layer.name]}", proved=True))
         elif isinstance(layer, Add) and config.vector.window:
@@ -82,22 +83,31 @@ def carriers(network: Network) -> dict[str, str]:
 def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool, adds: bool, pace: Fraction) -> LayerCost:
     """A convolution or fully connected layer with 8-bit results, and a residual if it `adds`. `from_host`: its input comes from the host,
     which may lay out patches."""
+    product, times = product_of(config, layer, batch, adds)
+    walked = cost_of(config, layer, product, pace, times)
+    if not from_host or product.window is None or product.k >= config.array.side or times > 1 or adds:
+        return walked
+    patches = cost_of(config, layer, Gemm(m=product.m, n=product.n, k=product.k * product.taps, output="int8"), pace)
+    return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
+
+
+def product_of(config: Config, layer: Conv | Linear, batch: int, adds: bool = False) -> tuple[Gemm, int]:
+    """A layer as the product of a program, and how often that runs: groups that fit a wave run as one. Raises CompileError."""
     if isinstance(layer, Linear):
-        return cost_of(config, layer, Gemm(m=batch, n=layer.shape[0], k=layer.features, output="int8"), pace)
+        return Gemm(m=batch, n=layer.shape[0], k=layer.features, output="int8"), 1
+    inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups
+    together = max(1, min(layer.groups, config.tile // max(inputs, outputs)))
+    window = window_of(layer, batch)
+    return Gemm(m=window.rows, n=together * outputs, k=together * inputs, output="int8", window=window,
+                addition=Addition() if adds else None), -(-layer.groups // together)
+
+
+def window_of(layer: Conv | Pool, batch: int) -> Window:
+    """The window of a layer over a batch. Raises CompileError."""
     if layer.stride[0] != layer.stride[1]:
         raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
-    window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
-                    padding=layer.padding)
-    inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups
-    together = max(1, min(layer.groups, config.tile // max(inputs, outputs)))       # groups that fit a wave run as one product
-    times = -(-layer.groups // together)
-    product = Gemm(m=window.rows, n=together * outputs, k=together * inputs, output="int8", window=window,
-                   addition=Addition() if adds else None)
-    walked = cost_of(config, layer, product, pace, times)
-    if not from_host or inputs >= config.array.side or layer.groups > 1 or adds:
-        return walked
-    patches = cost_of(config, layer, Gemm(m=window.rows, n=outputs, k=inputs * window.taps, output="int8"), pace)
-    return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
+    return Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
+                  padding=layer.padding)
 
 
 def cost_of(config: Config, layer: Layer, product: Gemm | Pooling, pace: Fraction, times: int = 1) -> LayerCost:
@@ -110,15 +120,6 @@ def cost_of(config: Config, layer: Layer, product: Gemm | Pooling, pace: Fractio
         cycles=times * counters["cycles"], waves={name: times * count for name, count in waves(config, counters).items()},
         traffic={name: times * count for name, count in traffic(config, counters).items()},
         energy_pj=times * energy(config, counters)["total"], proved=True)
-
-
-def pool_cost(config: Config, layer: Pool, batch: int, pace: Fraction) -> LayerCost:
-    """A pooling of one stride."""
-    if layer.stride[0] != layer.stride[1]:
-        raise CompileError(f"{layer.name}: stride = {layer.stride} must be the same in both directions")
-    window = Window(images=batch, height=layer.source[1], width=layer.source[2], kernel=layer.kernel, stride=layer.stride[0],
-                    padding=layer.padding)
-    return cost_of(config, layer, Pooling(window=window, channels=layer.source[0], kind=layer.kind), pace)
 
 
 def sum_cost(config: Config, layer: Add, batch: int, pace: Fraction) -> LayerCost:
