@@ -1,14 +1,16 @@
-"""`flexwave reproduce flexsa|mbs|prunetrain|delta`: what is derived or logged, to the last digit; files; laws of the estimates."""
+"""`flexwave reproduce flexsa|mbs|prunetrain|delta|ports`: what is derived or logged, to the last digit; files; laws of the estimates."""
 
 import json
+import re
 
 import pytest
 
+from gen.files import ROOT
 from sw.cli.main import main
 from sw.mbs.schedule import Variant
 from sw.mbs.time import MEMORIES, local_bytes, product_cycles
 from sw.mbs.traffic import step_traffic
-from sw.studies import delta, flexsa, mbs, prunetrain
+from sw.studies import delta, flexsa, mbs, ports, prunetrain
 from sw.studies.table import Claim, claims_table, markdown
 
 
@@ -54,6 +56,16 @@ def test_mbs_steps(name):
     slow_first = sorted(MEMORIES.values(), key=lambda one: one.bandwidth)
     times = [mbs.point(name, Variant.MBS2, memory=memory.name).step.seconds for memory in slow_first]
     assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("port", ["2.5", "8"])
+def test_the_table_of_ports(port):
+    """As sw/README.md has it: its first column, and a line for each port."""
+    page = (ROOT / "sw/README.md").read_text().splitlines()
+    lines = [line.split("|")[1:-1] for line in page if re.match(r"\| [\d.]+ +\| [\d.]+% ", line)]
+    assert [cells[0].strip() for cells in lines] == list(ports.PORTS)
+    found = ports.point(port, 1)
+    assert [cells[1].strip() for cells in lines if cells[0].strip() == port] == [f"{found.utilization:.1%}"]
 
 
 def test_command(tmp_path, capsys):
