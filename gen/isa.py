@@ -120,6 +120,7 @@ COMMON = (
 )
 _SLICE = Field("slice", 4, "slice of the global buffer")
 _ADDRESS = Field("address", 16, "first word in the slice")
+_PITCH = Field("pitch", 16, "words from a row of the first column block to the same row of the second")
 _MODE = Field("mode", 2, "FW 0, VSW 1, HSW 2, ISW 3")
 _ZERO_POINT = Field("zero_point", 9, "subtracted from each operand", signed=True)
 _SIGNED = Field("signed", 1, "operands are int8 (1) or uint8 (0)")
@@ -212,7 +213,7 @@ OPCODES = {
             _ZERO_POINT,
             _SLICE,
             _ADDRESS,
-            Field("pitch", 16, "words from a row of the first column block to the same row of the second"),
+            _PITCH,
         ), "output tile to the global buffer, requantised as ONNX QLinear defines it"),
         Opcode(10, "LdScale", Unit.STORE, (
             _SLICE,
@@ -222,7 +223,7 @@ OPCODES = {
         Opcode(11, "SetAdd", Unit.STORE, (
             _SLICE,
             _ADDRESS,
-            Field("pitch", 16, "words from a row of the first column block to the same row of the second"),
+            _PITCH,
             Field("multiplier", 26, "of the result's own operands, in units of 2^-24"),
             Field("residual_multiplier", 26, "of the residual operands, in units of 2^-24"),
             Field("own_zero_point", 9, "subtracted from the result's own operands", signed=True),
@@ -245,15 +246,16 @@ OPCODES = {
             Field("average", 1, "sum up a window, scaled as LdScale says (1), or take its largest operand (0)"),
             Field("output", 1, "UINT8 0, INT8 1"),
             Field("relu", 1, "clip below at the zero point"),
-            _ZERO_POINT,
+            Field("zero_point", 9, "added to the results", signed=True),
             _SLICE,
             _ADDRESS,
-            Field("line_step", 16, "words from the first result of a line to that of the next"),
+            Field("line_step", 16, "words from the last result of a line to the first of the next"),
         ), "windows of pixels of a channel block to a word each: largest operands, or sums scaled as the last LdScale says"),
     )
 }
 BY_CODE = {op.code: op for op in OPCODES.values()}
 VECTOR = ("SetAdd", "Pool")     # only machines with `vector.window` know them
+FRACTION_BITS = 24              # of the multipliers of SetAdd
 
 
 def opcodes(config: Config) -> tuple[Opcode, ...]:

@@ -131,7 +131,7 @@ class RequestQueue(wiring.Component):
             status.open.eq(is_open),
             status.hit.eq(hit),
             status.moves.eq(there & hit & allowed(self.column_ok, self.column_free, self.column_held)),
-            # A row that is opened in this cycle needs no look: `act_ok` and `pre_ok` say no for its bank, as rc and ras are 3 or more.
+            # A row that is opened in this cycle needs no look: ACT and PRE are held back in its bank, as rc and ras are 3 or more.
             status.opens.eq(there & ~(was_open & stays) & allowed(self.act_ok, self.act_free, self.act_held)),
             status.closes.eq(there & was_open & stays & ~had_hit & allowed(self.pre_ok, everywhere, self.pre_held)),
             status.clash.eq(there & Mux(self.compare, Value.cast(location) == Value.cast(self.compared), entry.status.clash)),

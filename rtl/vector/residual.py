@@ -5,14 +5,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
+from gen.isa import FRACTION_BITS, layout
 from gen.timing import ADD_LATENCY
 from rtl.arith.product import BLOCK_BITS, Product
 from rtl.instruction import instruction_layout
 from rtl.interfaces import BufferRead
 from rtl.sharing import place
 
-FRACTION_BITS = 24      # of a multiplier
-MULTIPLIER_BITS = 26
+MULTIPLIER_BITS = next(item.width for item, _ in layout("SetAdd") if item.name == "multiplier")
 HALF = MULTIPLIER_BITS // 2
 OPERAND_BITS = 10       # of an operand without its zero point
 READ_AHEAD = 4          # cycles from a word's read to its being registered: the read is that much earlier than the word's first results

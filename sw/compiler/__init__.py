@@ -1,4 +1,4 @@
-"""The compiler: matrix products and convolutions to FlexWave programs. `plan` decides what stays where, `emit` how it comes about."""
+"""The compiler: products, convolutions and poolings to FlexWave programs. `plan` decides what stays where, `emit` how it comes about."""
 
 from sw.compiler.addition import Addition
 from sw.compiler.errors import CompileError

@@ -2,10 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
-from gen.isa import layout
+from gen.isa import FRACTION_BITS, layout
 from sw.compiler.errors import CompileError, refuse_outside
 
-FRACTION_BITS = 24
 ONE = 1 << FRACTION_BITS        # a multiplier of 1
 _LIMITS = {item.name: (item.bottom, item.top) for item, _ in layout("SetAdd")}
 

@@ -7,7 +7,8 @@ from itertools import product as pairs_of
 import numpy as np
 import onnx
 
-from sw.compiler.addition import FRACTION_BITS, Addition
+from gen.isa import FRACTION_BITS, layout
+from sw.compiler.addition import Addition
 from sw.compiler.pooling import Pooling
 from sw.compiler.window import Window
 from sw.frontends.onnx_operators import Lowered, NotOnMachine, pool_window
@@ -16,6 +17,7 @@ from sw.runtime.product import Work
 ISLANDS = ("Add", "AveragePool", "GlobalAveragePool")
 ROUNDED_ONCE = "the average is rounded once"
 FEW = 16        # pairs of operands
+MOST = next(item.top for item, _ in layout("SetAdd") if item.name == "multiplier")
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def fit_addition(own: Scaled, other: Scaled, result: Scaled, relu: bool) -> tupl
 
     wanted = quantised(total / result.scale)
     ratios = [float(item.scale) / float(result.scale) * (1 << FRACTION_BITS) for item in (own, other)]
-    if max(ratios) >= (1 << 26) - 2:
+    if max(ratios) >= MOST - 2:
         raise NotOnMachine(f"scales of {max(ratios) / (1 << FRACTION_BITS):.3g} times the result's, the machine takes less than 4")
     found = []
     for steps in sorted(pairs_of((0, -1, 1, -2, 2), repeat=2), key=lambda steps: abs(steps[0]) + abs(steps[1])):

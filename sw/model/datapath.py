@@ -3,12 +3,11 @@
 import numpy as np
 
 from gen.config import Config
-from gen.isa import Instruction, Mode, Output
+from gen.isa import FRACTION_BITS, Instruction, Mode, Output
 from sw.model.check import streamed
 
 ADDRESS_SPACE = 1 << 16
 ONE = 0x3F800000            # fp32 1.0
-FRACTION_BITS = 24          # of SetAdd's multipliers
 OPERAND_RANGE = 1 << 9      # operands with their zero point subtracted are 9 bits wide
 
 
