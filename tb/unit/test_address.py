@@ -1,5 +1,6 @@
 """Row, wave and pixel walks of the moving operand against plain index arithmetic, at full field widths."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.sim import Simulator
 
-from gen.config import Unit
+from gen.config import Memory, Unit
 from gen.isa import Mode
 from rtl.buffer.address import RowWalk, WaveWalk
 from rtl.buffer.pixels import PixelCheck
@@ -107,14 +108,17 @@ def wanted(case: Case, conv: dict, wave: int, first: int) -> list[tuple[int, boo
     return out
 
 
+@pytest.mark.parametrize("banks", [4, 16])
 @pytest.mark.parametrize(("mode", "rate"), RATES)
-def test_rows(mode, rate):
+def test_rows(mode, rate, banks):
     """Loads of several waves back to back, plain and with pixels, with geometries of their own: every address, and the padding three
     cycles later. Rows beyond the last take words of the first lane's bank."""
     seed = 10 * mode + rate
     print("seed", seed)
     rng = np.random.default_rng(seed)
     config = machine(Unit.FLEX)
+    config = dataclasses.replace(config, memory=Memory(bytes_per_cycle=banks * config.array.side))
+    assert config.banks == banks
     dut, expected = Walks(config), {}
     cycle = 0
 
