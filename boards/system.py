@@ -13,7 +13,6 @@ from rtl.link.host_link import HostLink
 from rtl.link.memory_share import MemoryShare
 from rtl.link.uart import UartReceiver, UartTransmitter
 from rtl.memory.bridge import Bridge
-from rtl.memory.interfaces import request_layout as dram_request_layout
 from rtl.memory.on_chip import OnChipMemory
 from rtl.memory.sdr import ChipPins, SdrMemory
 from rtl.top import Machine
@@ -26,11 +25,18 @@ def system(board: Board, config: Config, *, divisor: int | None = None, init_cyc
     return BoardSystem(board, config, divisor=divisor, init_cycles=init_cycles, pads=pads)
 
 
-def through_queue(m: Module, name: str, shape, source, sink):
-    """Connect two streams by a queue of two, so that neither's decision has to reach the other within a cycle."""
-    m.submodules[name] = queue = Queue(shape=shape, depth=2, registered=0)
-    wiring.connect(m, queue.head, sink)
-    m.d.comb += [queue.push.eq(source.valid), queue.entry.eq(source.payload), source.ready.eq(~queue.full)]
+def through_register(m: Module, source, sink):
+    """Connect two streams by a register, so that neither's decision has to reach the other within a cycle: an entry every other cycle."""
+    with m.If(~sink.valid):
+        m.d.sync += [sink.valid.eq(source.valid), sink.payload.eq(source.payload)]
+    with m.Elif(sink.ready):
+        m.d.sync += sink.valid.eq(0)
+    m.d.comb += source.ready.eq(~sink.valid)
+
+
+def connect_always(domain, source, sink):
+    """Connect a stream that cannot be held up, within the cycle (`m.d.comb`) or by a register (`m.d.sync`)."""
+    domain += [sink.valid.eq(source.valid), sink.payload.eq(source.payload)]
 
 
 class BoardSystem(wiring.Component):
@@ -69,13 +75,15 @@ class BoardSystem(wiring.Component):
             self.running.eq(machine.busy),
         ]
         m.d.sync += link.memory_ready.eq(self.ready)        # from the pads
-        wiring.connect(m, receiver.bytes, link.received)
+        connect_always(m.d.sync, receiver.bytes, link.received)     # the pin may be far away
         wiring.connect(m, link.sent, transmitter.bytes)
         wiring.connect(m, link.registers, machine.registers)
-        wiring.connect(m, machine.memory, share.machine)
-        # The link is far from memory: what it asks for is taken where it is.
-        through_queue(m, "asked", request_layout(config), link.memory.request, share.link.request)
-        wiring.connect(m, share.link.response, link.memory.response)
+        # The link is far from memory: what it asks for is taken where it is. Answers of the DRAM, too, come to where they are wanted, while
+        # memory on chip has the latency of the cycle model.
+        through_register(m, link.memory.request, share.link.request)
+        wiring.connect(m, machine.memory.request, share.machine.request)
+        for client, port in ((machine.memory, share.machine), (link.memory, share.link)):
+            connect_always(m.d.sync if self.dram else m.d.comb, port.response, client.response)
 
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
@@ -85,14 +93,10 @@ class BoardSystem(wiring.Component):
             m.submodules.requests = requests = Queue(shape=layout, depth=4, registered=layout["data"].offset)
             wiring.connect(m, requests.head, bridge.accelerator.request)
             m.d.comb += request.ready.eq(requests.count < requests.depth - 1)       # one may be on its way
-            m.d.sync += [
-                requests.push.eq(request.valid & request.ready),
-                requests.entry.eq(request.payload),
-                response.valid.eq(bridge.accelerator.response.valid),
-                response.payload.eq(bridge.accelerator.response.payload),
-            ]
-            # Nor do decisions of the two sides of the memory system's port fit into one cycle.
-            through_queue(m, "blocks", dram_request_layout(self.dram), bridge.dram.request, memory.port.request)
+            m.d.sync += [requests.push.eq(request.valid & request.ready), requests.entry.eq(request.payload)]
+            connect_always(m.d.comb, bridge.accelerator.response, response)
+            # Nor do decisions of the two sides of the memory system's port fit into one cycle. A block takes its bus longer than two.
+            through_register(m, bridge.dram.request, memory.port.request)
             wiring.connect(m, memory.port.responses[0], bridge.dram.responses[0])
             wiring.connect(m, memory.chips[0], wiring.flipped(self.chip))
             m.d.comb += [

@@ -94,16 +94,18 @@ class Core(wiring.Component):
         route(m, unit=dma_in.tokens, groups=[group.dma_in_tokens for group in groups])
         route(m, unit=dma_out.tokens, groups=[group.dma_out_tokens for group in groups])
         for number, group in enumerate(groups):
+            # Of a single group the number need not be looked at.
+            written, read = (where == number if len(groups) > 1 else 1 for where in (dma_in.write_group, dma_out.read_group))
             m.d.comb += [
-                group.dma_in.enable.eq(Mux(dma_in.write_group == number, dma_in.write.enable, 0)),
+                group.dma_in.enable.eq(Mux(written, dma_in.write.enable, 0)),
                 group.dma_in.slice.eq(dma_in.write.slice),
                 group.dma_in.address.eq(dma_in.write.address),
                 *(there.eq(here) for there, here in zip(group.dma_in.data, dma_in.write.data)),
-                group.dma_out.enable.eq(dma_out.read.enable & (dma_out.read_group == number)),
+                group.dma_out.enable.eq(dma_out.read.enable & read),
                 group.dma_out.slice.eq(dma_out.read.slice),
                 *(there.eq(here) for there, here in zip(group.dma_out.addresses, dma_out.read.addresses)),
             ]
-            with m.If(dma_out.read_group == number):
+            with m.If(read):
                 m.d.comb += [here.eq(there) for here, there in zip(dma_out.read.data, group.dma_out.data)]
 
         # Memory port

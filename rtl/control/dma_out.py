@@ -75,14 +75,14 @@ class DmaOut(wiring.Component):
         m.d.comb += [self.tokens.signal.eq(Mux(done, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
-        to_read, room = Signal(), Signal(range(AHEAD + 1), init=AHEAD)
+        to_read, room, some = Signal(), Signal(range(AHEAD + 1), init=AHEAD), Signal(init=1)    # some: room != 0, known a cycle ahead
         m.d.comb += [
-            self.read.enable.eq(to_read & (room != 0)),
+            self.read.enable.eq(to_read & some),
             self.read.slice.eq(place),
             reading.advance.eq(self.read.enable),
             *(address.eq(reading.address + i) for i, address in enumerate(self.read.addresses)),
         ]
-        m.d.sync += room.eq(room + sent - self.read.enable)
+        m.d.sync += [room.eq(room + sent - self.read.enable), some.eq(sent | room[1:].any() | (some & ~to_read))]
         with m.If(decided):
             m.d.sync += to_read.eq(1)
         with m.Elif(self.read.enable & reading.final):

@@ -50,17 +50,19 @@ class Walk(wiring.Component):
         with m.If(self.advance):
             m.d.sync += following.eq(self.address + self.step)
 
-        # `chunk` is the number of the next chunk, counted from 1. A chunk is `whole` bursts and a last one of `rest` beats, or, if it is
-        # `exact`, the last one is one of the whole ones; `number` is that of the next burst but one, counted so that it meets `whole`.
+        # `chunk` is the number of the next chunk but one, counted from 1; `nearly`: the next chunk is the last one.
+        # A chunk is `whole` bursts and a last one of `rest` beats, or, if it is `exact`, the last one is one of the whole ones; `number` is
+        # that of the next burst but one, counted so that it meets `whole`.
         size = self.burst.bit_length() - 1
         low, exact, one, two = self.beats[:size], ~self.beats[:size].any(), self._at_most(1), self._at_most(2)
-        chunk, chunks = register(COUNT_BITS, "chunk"), register(COUNT_BITS, "chunk_count")
+        chunk, chunks, nearly = register(COUNT_BITS, "chunk"), register(COUNT_BITS, "chunk_count"), register(1, "nearly")
         whole, rest, number = register(COUNT_BITS - size, "whole"), register(size + 1, "rest"), register(COUNT_BITS - size, "number")
         one_burst, two_bursts, one_rest, is_exact = (register(1, name) for name in ("one_burst", "two_bursts", "one_rest", "is_exact"))
         with m.If(self.load):
             m.d.sync += [
                 chunks.eq(self.chunks),
-                chunk.eq(2),
+                chunk.eq(3),
+                nearly.eq(self.chunks == 2),
                 whole.eq(self.beats >> size),
                 rest.eq(Cat(low, exact)),
                 one_burst.eq(one),
@@ -70,7 +72,7 @@ class Walk(wiring.Component):
                 number.eq(2 | exact),
             ]
         with m.Elif(self.advance & chunk_end):
-            m.d.sync += [chunk.eq(chunk + 1), number.eq(2 | is_exact)]
+            m.d.sync += [chunk.eq(chunk + 1), nearly.eq(chunk == chunks), number.eq(2 | is_exact)]
         with m.Elif(self.advance & self.last):
             m.d.sync += number.eq(number + 1)
 
@@ -83,7 +85,7 @@ class Walk(wiring.Component):
             m.d.comb += [
                 next_tail.eq(Mux(tail, one_burst, soon)),
                 next_last.eq(next_tail & one_rest if size else 1),
-                next_chunk_last.eq(Mux(chunk_end, chunk == chunks, last_chunk)),
+                next_chunk_last.eq(Mux(chunk_end, nearly, last_chunk)),
             ]
         with m.Else():
             m.d.comb += [next_tail.eq(tail), next_last.eq(self.left == 2), next_chunk_last.eq(last_chunk)]
