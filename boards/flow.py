@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -22,6 +22,7 @@ from gen.verilog import TOP, convert
 
 NAME = "top"        # of the files in a build folder
 INPUTS = tuple(f"{NAME}.{ending}" for ending in ("json", "lpf", "pcf", "cst"))      # of a placer, as far as there are
+SOURCE = re.compile(rb'"src": "[^"]*"')        # where a netlist's cell comes from
 JOBS = 2            # seeds at once
 
 
@@ -71,7 +72,7 @@ FAMILIES = {
 
 @dataclass
 class Report:
-    """What a build came to. `clocks` in MHz by seed; the bitstream is the fastest seed's."""
+    """What a build came to. `clocks` in MHz by seed; the bitstream is the fastest seed's. `netlist`: `Build.digest` of what was placed."""
 
     board: str
     config: str
@@ -81,6 +82,7 @@ class Report:
     cells: dict[str, int] = field(default_factory=dict)
     clocks: dict[int, float] = field(default_factory=dict)
     bitstream: str = ""
+    netlist: str = ""
 
     @property
     def median(self) -> float:
@@ -130,19 +132,25 @@ class Build:
             self.board.floorplan(netlist)
         return netlist
 
+    def digest(self) -> str:
+        """Of all that decides what a seed comes to: netlist (but for where its source lies), constraints, the placer and its arguments."""
+        package, _, arguments = self.family.place
+        work = sha256(repr((package, version(package.replace("_", "-")), self._fill(arguments, 0))).encode())
+        for path in (self.folder / name for name in INPUTS):
+            work.update(SOURCE.sub(b"", path.read_bytes()) if path.exists() else b"")
+        return work.hexdigest()
+
     def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:
         """The clock in MHz and the cells used with this seed; what has been done before is not done again. Raises FlowError."""
         package, function, arguments = self.family.place
         report, stamp = self.folder / f"{seed}.report.json", self.folder / f"{seed}.done"
         words = (*self._fill(arguments, seed), "--seed", str(seed), "--timing-allow-fail", "--report", report.name, "--log", f"{seed}.log",
                  "--quiet")
-        work = sha256(repr((package, version(package.replace("_", "-")), words)).encode())
-        for path in (self.folder / name for name in INPUTS):
-            work.update(path.read_bytes() if path.exists() else b"")
-        if not stamp.exists() or stamp.read_text() != work.hexdigest():
+        digest = self.digest()
+        if not stamp.exists() or stamp.read_text() != digest:
             stamp.unlink(missing_ok=True)
             self._tool(package, function, words)
-            stamp.write_text(work.hexdigest())
+            stamp.write_text(digest)
         data = json.loads(report.read_text())
         used = {name: entry["used"] for name, entry in data["utilization"].items()}
         cells = {name: sum(used.get(cell, 0) for cell in cells) for name, cells in self.family.cells.items()}
@@ -154,20 +162,30 @@ class Build:
         self._tool(package, function, self._fill(arguments, seed))
         return self.folder / self._bitstream
 
-    def run(self, seeds: int) -> Report:
-        """All of it. Writes report.json. Raises FlowError."""
+    def run(self, seeds: int, kept: Mapping | None = None) -> Report:
+        """All of it. Writes report.json. `kept`, an earlier report's values: while the netlist is the same, of the seeds in it only the
+        fastest is placed and routed again, for its image, and must come to the same clock. Raises FlowError."""
         report = Report(self.board.name, self.config.name, self.config.organisation, self.config.pes, self.board.clock_khz / 1000)
         self.synthesise()
+        report.netlist = self.digest()
+        known = {}
+        if kept and kept.get("netlist") == report.netlist:
+            known = {seed: clock for text, clock in kept["clocks"].items() if (seed := int(text)) <= seeds}
+        best = max(known, key=known.__getitem__, default=None)
+        report.clocks |= known
+        todo = [seed for seed in range(1, seeds + 1) if seed not in known or seed == best]
         with ThreadPoolExecutor(JOBS) as pool:
-            self.tell(f"placing and routing, seed 1 of {seeds}")
-            waiting = {pool.submit(self.place_and_route, seed): seed for seed in range(1, seeds + 1)}
+            self.tell(f"placing and routing, seeds {', '.join(map(str, todo))} of {seeds}")
+            waiting = {pool.submit(self.place_and_route, seed): seed for seed in todo}
             try:
-                for done in as_completed(waiting):
+                for number, done in enumerate(as_completed(waiting), 1):
                     report.clocks[waiting[done]], report.cells = done.result()
-                    self.tell(f"placed and routed {len(report.clocks)} of {seeds} seeds")
+                    self.tell(f"placed and routed {number} of {len(todo)} seeds")
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if best is not None and report.clocks[best] != known[best]:
+            raise FlowError(f"seed {best} came to {report.clocks[best]} MHz, and to {known[best]} MHz before with the same netlist")
         report.clocks = dict(sorted(report.clocks.items()))
         self.tell("packing")
         report.bitstream = str(self.pack(max(report.clocks, key=lambda seed: report.clocks[seed])))

@@ -8,22 +8,22 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from gen.isa import INSTRUCTION_BYTES, Instruction, Mode, Output
-from sw.compiler.layout import PARAMETER_WORDS, ceil_div
+from sw.compiler.emission import ADDRESSES, Emission
+from sw.compiler.layout import PARAMETER_WORDS
 from sw.compiler.plan import Plan, Role, Sizes
 from sw.compiler.steps import Slots, Step, steps_of
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token, mask
 from sw.compiler.window import MOST_CHANNEL_WAVES
 
-ADDRESSES = 1 << 16     # in a slice: addresses are modulo this
 
-
-class Emitter:
+class Emitter(Emission):
     """Emits a group's instructions. `addresses`: byte addresses of the regions in memory."""
 
     def __init__(self, share: Share, plan: Plan, group: int, addresses: Mapping[str, int], sharers: float = 1):
-        self.share, self.plan, self.group, self.addresses = share, plan, group, addresses
-        self.config, self.gemm, self.depth = share.config, share.gemm, share.depth
+        super().__init__(share.config, group)
+        self.share, self.plan, self.addresses = share, plan, addresses
+        self.gemm, self.depth = share.gemm, share.depth
         self.pitch = Sizes(share, plan.rows, plan.chunk).pitch
         self.steps = list(steps_of(share, plan))
         tiles = [step.tile if step.last else None for step in self.steps]
@@ -44,9 +44,6 @@ class Emitter:
 
     def _places(self, role: Role) -> Iterable[tuple[int, int]]:
         return (role.place(slot, self.config.buffers.slice_words) for slot in range(role.slots))
-
-    def _emit(self, name: str, wait: Iterable[Token | None] = (), signal: Iterable[Token | None] = (), **values: int) -> Instruction:
-        return Instruction(name, group=self.group, wait=mask(wait), signal=mask(signal), **values)
 
     # Loads
 
@@ -83,7 +80,7 @@ class Emitter:
             transfers = load(self.steps[at])
             for transfer in transfers:
                 wait, last = transfer.pop("wait"), transfer is transfers[-1]
-                instructions.append(self._emit("DmaIn", [wait], [report if last else None], **transfer))
+                instructions.append(self.emit("DmaIn", [wait], [report if last else None], **transfer))
             if transfers:
                 self.arrivals.setdefault(at, set()).add(report)
         self.prepared.append(instructions)
@@ -124,7 +121,7 @@ class Emitter:
                     position = depth.position(wave) - depth.position(step.chunk) + block
                     transfers.append({
                         "wait": wait, "memory": origin + (depth.block(wave) + block) * self.share.padded_pixels() * side, "slice": index,
-                        "address": address + position * self.pitch, "chunks": rows // window.width, "beats": self._beats(window.width),
+                        "address": address + position * self.pitch, "chunks": rows // window.width, "beats": self.beats(window.width),
                         "memory_stride": window.stride * window.width * side, "buffer_stride": window.width})
                     wait = None
             return transfers
@@ -133,7 +130,7 @@ class Emitter:
             transfers.append({
                 "wait": wait, "memory": self.addresses["moving"] + word * side, "slice": index,
                 "address": address + (position - depth.position(step.chunk)) * self.pitch,
-                "chunks": depth.position(stop) - position, "beats": self._beats(rows),
+                "chunks": depth.position(stop) - position, "beats": self.beats(rows),
                 "memory_stride": self.share.padded_pixels() * side, "buffer_stride": self.pitch,
             })
             wait = None
@@ -143,9 +140,9 @@ class Emitter:
         """Tiles of a chunk of B, contiguous in memory."""
         key = step.b_key
         wait = None if key in self.b.at else self.b.take(key)
-        origin = self._aligned(self._stationary_word(step.tile, step.chunk))
+        origin = self.aligned(self.share.stationary_word(step.tile, step.chunk))
         start = self.b_words.get(key, origin)
-        beats = self._beats(self._stationary_word(step.tile, step.stop) - start)
+        beats = self.beats(self.share.stationary_word(step.tile, step.stop) - start)
         self.b_words[key] = start + max(0, beats) * self.config.beat_words
         return self._stream("stationary", wait, self.b.at[key], origin, start, beats)
 
@@ -155,9 +152,9 @@ class Emitter:
         if key is None or key in self.p.at:
             return []
         word = step.tile.column_block * PARAMETER_WORDS
-        origin = self._aligned(word)
+        origin = self.aligned(word)
         return self._stream("parameters", self.p.take(key), self.p.at[key], origin, origin,
-                            self._beats(word + step.tile.width * PARAMETER_WORDS - origin))
+                            self.beats(word + step.tile.width * PARAMETER_WORDS - origin))
 
     def _load_r(self, step: Step) -> list[dict]:
         """The residual of an output tile, which lies in memory as the result does."""
@@ -166,11 +163,11 @@ class Emitter:
         tile, wait = step.tile, self.r.take(step.r_key)
         (index, address), pitch = self.r.at[step.r_key], self._tile_pitch(tile)
         return [{"wait": wait, "memory": self._tile_memory("residual", tile), "slice": index, "address": address, "chunks": tile.width,
-                 "beats": self._beats(pitch), "memory_stride": self.share.padded_rows() * self.config.array.side, "buffer_stride": pitch}]
+                 "beats": self.beats(pitch), "memory_stride": self.share.padded_rows() * self.config.array.side, "buffer_stride": pitch}]
 
     def _tile_pitch(self, tile: Tile) -> int:
         """Words from a column block of an output tile to the next, in its slot."""
-        return self._beats(tile.rows) * self.config.beat_words * self.gemm.output_bytes
+        return self.beats(tile.rows) * self.config.beat_words * self.gemm.output_bytes
 
     def _tile_memory(self, region: str, tile: Tile) -> int:
         """Byte address of an output tile's first block."""
@@ -183,19 +180,6 @@ class Emitter:
             return []
         memory = self.addresses[region] + start * self.config.array.side
         return [{"wait": wait, "memory": memory, "slice": place[0], "address": place[1] + start - origin, "chunks": 1, "beats": beats}]
-
-    def _beats(self, words: int) -> int:
-        """Beats that cover some words."""
-        return ceil_div(words, self.config.beat_words)
-
-    def _aligned(self, word: int) -> int:
-        """The first word of its beat."""
-        return word // self.config.beat_words * self.config.beat_words
-
-    def _stationary_word(self, tile: Tile, wave: int) -> int:
-        """First word of a wave's stationary tile in its region."""
-        blocks = tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)
-        return blocks * self.gemm.taps * self.config.array.side
 
     # Steps
 
@@ -216,14 +200,14 @@ class Emitter:
         (a_slice, a_address), (b_slice, b_address) = self.a.at[step.a_key], self.b.at[step.b_key]
         a_address += (depth.position(step.first) - depth.position(step.chunk)) * self.pitch
         moving = self._load_h(step, mode, a_slice, a_address, full_a, self.a.leave(step.a_key, index))
-        b_address += self._stationary_word(tile, step.first) - self._aligned(self._stationary_word(tile, step.chunk))
+        b_address += self.share.stationary_word(tile, step.first) - self.aligned(self.share.stationary_word(tile, step.chunk))
         free_o = self.halves.take((tile,)) if step.first == 0 else None
         go = Token.GO if index == 0 < self.go_step else None
         instructions = [
-            self._emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address, mode=mode, waves=waves,
+            self.emit("LdLBUF_V", [full_b], [self.b.leave(step.b_key, index)], slice=b_slice, address=b_address, mode=mode, waves=waves,
                        zero_point=gemm.b_zero_point, signed=gemm.b_dtype == "int8"),
             moving[0],
-            self._emit("ExecGEMM", [free_o, go], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
+            self.emit("ExecGEMM", [free_o, go], [Token.O_FULL if step.last else None], mode=mode, rows=tile.rows, waves=waves,
                        half=self.halves.at[(tile,)], accumulate=step.first > 0),
             *moving[1:],        # behind ExecGEMM: LOAD_H's queue may fill up with them, and drains only while the array runs
         ]
@@ -244,7 +228,7 @@ class Emitter:
             walk = {"im2col": 1, "start_x": x, "start_y": y}
             if gemm.taps > 1:
                 waves, count = gemm.taps, waves
-        return [self._emit("LdLBUF_H", [full if number == 0 else None], [free if number == count - 1 else None], slice=index,
+        return [self.emit("LdLBUF_H", [full if number == 0 else None], [free if number == count - 1 else None], slice=index,
                            address=(address + number * depth) % ADDRESSES, mode=mode, rate=self.share.rate(mode, tile.row, tile.rows),
                            rows=tile.rows, waves=waves, pitch=self.pitch, wave_stride=depth if waves > 1 and count == 1 else 0,
                            zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8", **walk) for number in range(count)]
@@ -253,22 +237,22 @@ class Emitter:
         gemm, tile, side, instructions = self.gemm, step.tile, self.config.array.side, []
         if step.p_key is not None:
             word, (index_p, address_p) = tile.column_block * PARAMETER_WORDS, self.p.at[step.p_key]
-            instructions.append(self._emit("LdScale", [full_p], [self.p.leave(step.p_key, index)], slice=index_p,
-                                           address=address_p + word - self._aligned(word), blocks=tile.width))
+            instructions.append(self.emit("LdScale", [full_p], [self.p.leave(step.p_key, index)], slice=index_p,
+                                           address=address_p + word - self.aligned(word), blocks=tile.width))
         free_c, half = self.c.take((tile,)), self.halves.at[(tile,)]
         index_c, address_c = self.c.at[(tile,)]
         pitch, free_r = self._tile_pitch(tile), None
         if gemm.addition and step.r_key:
             index_r, address_r = self.r.at[step.r_key]
-            instructions.append(self._emit("SetAdd", [full_r], (), slice=index_r, address=address_r, pitch=pitch, **gemm.addition.fields()))
+            instructions.append(self.emit("SetAdd", [full_r], (), slice=index_r, address=address_r, pitch=pitch, **gemm.addition.fields()))
             free_r = self.r.leave(step.r_key, index)
         instructions += [
-            self._emit("StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index), free_r], half=half,
+            self.emit("StLBUF", [Token.O_FULL, free_c], [Token.C_FULL, self.halves.leave((tile,), index), free_r], half=half,
                        wide=self.share.stores_wide(tile.width), rows=tile.rows, output=Output[gemm.output.upper()],
                        parameters=gemm.parameters, relu=gemm.relu, zero_point=gemm.output_zero_point,
                        slice=index_c, address=address_c, pitch=pitch),
-            self._emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self._tile_memory("result", tile), slice=index_c,
-                       address=address_c, chunks=tile.width, beats=self._beats(pitch),
+            self.emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self._tile_memory("result", tile), slice=index_c,
+                       address=address_c, chunks=tile.width, beats=self.beats(pitch),
                        memory_stride=self.share.padded_rows() * gemm.output_bytes * side, buffer_stride=pitch),
         ]
         return instructions

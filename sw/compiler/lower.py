@@ -6,6 +6,7 @@ from fractions import Fraction
 from gen.config import Config
 from gen.isa import INSTRUCTION_BYTES, Instruction
 from sw.compiler.emit import Emitter
+from sw.compiler.emit_group import GroupEmitter
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, padded_bytes, padded_rows, round_up, stationary_bytes
 from sw.compiler.plan import Plan, make_plan
@@ -78,11 +79,16 @@ def finish(config: Config, gemm: Gemm | Pooling, emitters: Sequence[Emitter | Po
            addresses: Mapping[str, int], plan: dict) -> Program:
     """The program of these emitters, itself placed in memory."""
     instructions = (*interleave(config, emitters), Instruction("End"))
-    burst = config.fetch_instructions * INSTRUCTION_BYTES       # a fetch reads whole bursts
-    size = round_up(len(instructions) * INSTRUCTION_BYTES, burst)
-    regions |= place_region(regions, "program", size, base, addresses.get("program"), max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
+    regions |= place_program(config, instructions, regions, base, addresses.get("program"))
     memory = max(address + size for address, size in regions.values())
     return Program(config, gemm, instructions, regions, memory, plan)
+
+
+def place_program(config: Config, instructions: Sequence[Instruction], regions: Mapping[str, Region], base: int,
+                  address: int | None = None) -> dict[str, Region]:
+    """The region of a program: a fetch reads whole bursts."""
+    size = round_up(len(instructions) * INSTRUCTION_BYTES, config.fetch_instructions * INSTRUCTION_BYTES)
+    return place_region(regions, "program", size, base, address, max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
 
 
 def compile_pool(config: Config, pooling: Pooling, base: int = 0, addresses: Mapping[str, int] | None = None) -> Program:
@@ -170,7 +176,7 @@ def partition(config: Config, gemm: Gemm, pace: Fraction) -> tuple[int, list[tup
     return choice
 
 
-def interleave(config: Config, emitters: Sequence[Emitter | PoolEmitter]) -> Iterator[Instruction]:
+def interleave(config: Config, emitters: Sequence[Emitter | PoolEmitter | GroupEmitter]) -> Iterator[Instruction]:
     """One stream for all groups, step by step. Loads run ahead by less than DMA_IN's queue holds: full, it would hold back all else."""
     budget = max(1, (config.control.queue_depth - 2) // len(emitters))
     starting = list(emitters)

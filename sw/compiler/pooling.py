@@ -1,25 +1,25 @@
 """Pooling: largest operands or averages of windows, each channel by itself, as Pool instructions of one group."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 
 from gen.config import Config
 from gen.isa import Instruction, layout
 from sw.compiler.addition import Addition
+from sw.compiler.emission import Emission
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, ceil_div, padded_rows, round_up
 from sw.compiler.steps import Slots
-from sw.compiler.tokens import Token, mask
+from sw.compiler.strips import Strip, pixels, runs, strip_parts
+from sw.compiler.tokens import Token
 from sw.compiler.window import Window
 
 KINDS = ("max", "average")
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
 _MOST = {item.name: item.top for item, _ in layout("Pool")}
-_SPACE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,42 +104,12 @@ class Pooling:
         return bias, np.array([self.multiplier / self.divisor(*size) for size in sizes], np.float32)
 
 
-class Run(NamedTuple):
-    """Output lines (or columns) first..first+count-1: windows of `size` lines in the image, from `start` on and one stride apart."""
-
-    first: int
-    count: int
-    start: int
-    size: int
-
-
-def runs(window: Window, axis: int) -> Iterator[Run]:
-    """All output lines (axis 0) or columns (1) of an image: those that the edge cuts off each by itself, the others together."""
-    extent, out = ((window.height, window.out_height), (window.width, window.out_width))[axis]
-    kernel, before, step = window.kernel[axis], window.padding[axis], window.stride
-    whole = [index for index in range(out) if index * step - before >= 0 and index * step - before + kernel <= extent]
-    for index in range(out):
-        start = index * step - before
-        if whole and index == whole[0]:
-            yield Run(index, len(whole), start, kernel)
-        elif index not in whole:
-            yield Run(index, 1, max(start, 0), min(start + kernel, extent) - max(start, 0))
-
-
-class Strip(NamedTuple):
-    """Output lines line..stop-1 (counted over all images) of a channel block."""
-
-    block: int
-    line: int
-    stop: int
-
-
-class PoolEmitter:
+class PoolEmitter(Emission):
     """Emits a group's instructions, strip by strip, as `sw.compiler.emit.Emitter` does; `addresses`: byte addresses of the regions."""
 
     def __init__(self, config: Config, pooling: Pooling, group: int, blocks: range, addresses: Mapping[str, int]):
-        self.config, self.pooling, self.window, self.group, self.addresses = config, pooling, pooling.window, group, addresses
-        self.lines, self.columns = list(runs(self.window, 0)), list(runs(self.window, 1))
+        super().__init__(config, group)
+        self.pooling, self.window, self.addresses = pooling, pooling.window, addresses
         self.sizes = pooling.parameters()
         height = strip_lines(config, pooling)
         lines = self.window.images * self.window.out_height
@@ -156,9 +126,6 @@ class PoolEmitter:
         self.loaded = self.done = self.ahead = self.go_step = 0
         self.scaled: tuple[int, int] | None = None
 
-    def _emit(self, name: str, wait=(), signal=(), **values: int) -> Instruction:
-        return Instruction(name, group=self.group, wait=mask(wait), signal=mask(signal), **values)
-
     def can_load(self) -> bool:
         """Whether a strip is left whose operands have not been loaded, and there is a slot for them."""
         if self.loaded == len(self.strips):
@@ -171,17 +138,17 @@ class PoolEmitter:
         strip, side, beat = self.strips[self.loaded], self.config.array.side, self.config.memory.bytes_per_cycle
         instructions = []
         if self.sizes and not self.loaded:
-            instructions.append(self._emit("DmaIn", (), [Token.P_FULL], memory=self.addresses["parameters"], slice=self.parameter_slice,
+            instructions.append(self.emit("DmaIn", (), [Token.P_FULL], memory=self.addresses["parameters"], slice=self.parameter_slice,
                                            beats=ceil_div(len(self.sizes) * PARAMETER_WORDS * side, beat)))
         first, stop = pixels(self.window, strip, self.config.beat_words)
         padded = padded_rows(self.config, self.window.pixels)
         free = self.a.take((strip,))
-        instructions.append(self._emit(
+        instructions.append(self.emit(
             "DmaIn", [free], [Token.A_FULL], memory=self.addresses["moving"] + (strip.block * padded + first) * side,
             slice=self.a.at[strip,][0], beats=ceil_div(stop - first, self.config.beat_words)))
         if self.pooling.addition:
             free = self.r.take((strip,))
-            instructions.append(self._emit("DmaIn", [free], [Token.R_FULL], memory=self._out("residual", strip), slice=self.r.at[strip,][0],
+            instructions.append(self.emit("DmaIn", [free], [Token.R_FULL], memory=self._out("residual", strip), slice=self.r.at[strip,][0],
                                            beats=self._out_beats(strip)))
         self.loaded += 1
         self.loads.append(len(instructions))
@@ -199,7 +166,9 @@ class PoolEmitter:
         self.ahead -= self.loads.popleft()
         self.done += 1
         free_c = self.c.take((strip,))
-        parts, instructions = list(self._parts(strip)), []
+        origin = pixels(self.window, strip, self.config.beat_words)[0]
+        places = {"source_slice": self.a.at[strip,][0], "slice": self.c.at[strip,][0]}
+        parts, instructions = [values | places for values in strip_parts(pooling, strip, origin)], []
         for number, values in enumerate(parts):
             last = number == len(parts) - 1
             wait = [free_c, Token.A_FULL] if number == 0 else []
@@ -208,16 +177,16 @@ class PoolEmitter:
             if self.sizes and size != self.scaled:
                 first = self.scaled is None
                 self.scaled = size
-                instructions.append(self._emit("LdScale", [Token.P_FULL] if first else (), slice=self.parameter_slice,
+                instructions.append(self.emit("LdScale", [Token.P_FULL] if first else (), slice=self.parameter_slice,
                                                address=self.sizes[size] * PARAMETER_WORDS, blocks=1))
             if pooling.addition:
                 offset = values["address"]
-                instructions.append(self._emit("SetAdd", [Token.R_FULL] if number == 0 else (), (), slice=self.r.at[strip,][0],
+                instructions.append(self.emit("SetAdd", [Token.R_FULL] if number == 0 else (), (), slice=self.r.at[strip,][0],
                                                address=offset, **pooling.addition.fields()))
                 if last:
                     signal.append(self.r.leave((strip,), index))
-            instructions.append(self._emit("Pool", wait, signal, **values))
-        instructions.append(self._emit("DmaOut", [Token.C_FULL], [self.c.leave((strip,), index)], memory=self._out("result", strip),
+            instructions.append(self.emit("Pool", wait, signal, **values))
+        instructions.append(self.emit("DmaOut", [Token.C_FULL], [self.c.leave((strip,), index)], memory=self._out("result", strip),
                                        slice=parts[0]["slice"], beats=self._out_beats(strip)))
         return instructions
 
@@ -228,43 +197,6 @@ class PoolEmitter:
 
     def _out_beats(self, strip: Strip) -> int:
         return ceil_div((strip.stop - strip.line) * self.window.out_width, self.config.beat_words)
-
-    def _parts(self, strip: Strip) -> Iterator[dict[str, int]]:
-        """The Pool instructions of a strip: image by image, run of lines by run of columns. A residual's words lie one behind the other, so
-        with one each instruction has a single line where it has not all columns."""
-        window, pooling = self.window, self.pooling
-        origin, out = pixels(window, strip, self.config.beat_words)[0], window.out_height
-        for image in range(strip.line // out, ceil_div(strip.stop, out)):
-            for run in self.lines:
-                first = max(run.first, strip.line - image * out)
-                stop = min(run.first + run.count, strip.stop - image * out)
-                apart = pooling.addition and len(self.columns) > 1
-                pieces = [(line, line + 1) for line in range(first, stop)] if apart else [(first, stop)]
-                for begin, end in pieces:
-                    for column in self.columns if end > begin else ():
-                        start = run.start + (begin - run.first) * window.stride
-                        pixel = (image * window.height + start) * window.width + column.start - origin
-                        result = (image * out + begin - strip.line) * window.out_width + column.first
-                        across = (column.count - 1) * window.stride + column.size
-                        back = (run.size - 1) * window.width
-                        yield {
-                            "source_slice": self.a.at[strip,][0], "source_address": pixel, "signed": int(pooling.dtype == "int8"),
-                            "kernel_width": column.size, "kernel_height": run.size,
-                            "kernel_y_step": (window.width - column.size + 1) % _SPACE, "columns": column.count, "lines": end - begin,
-                            "x_step": (window.stride - column.size + 1 - back) % _SPACE,
-                            "y_step": (window.stride * window.width - across + 1 - back) % _SPACE,
-                            "average": int(pooling.kind == "average"), "output": int(pooling.output == "int8"),
-                            "zero_point": pooling.output_zero_point if pooling.kind == "average" else 0,
-                            "slice": self.c.at[strip,][0], "address": result, "line_step": (window.out_width - column.count + 1) % _SPACE,
-                        }
-
-
-def pixels(window: Window, strip: Strip, beat_words: int) -> tuple[int, int]:
-    """The first pixel that is loaded for a strip, at a whole beat, and the one behind the last."""
-    (image, line), (last_image, last_line) = divmod(strip.line, window.out_height), divmod(strip.stop - 1, window.out_height)
-    first = image * window.height + max(0, line * window.stride - window.padding[0])
-    last = last_image * window.height + min(window.height, last_line * window.stride - window.padding[0] + window.kernel[0])
-    return first * window.width // beat_words * beat_words, last * window.width
 
 
 def strip_lines(config: Config, pooling: Pooling) -> int:

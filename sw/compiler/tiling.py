@@ -160,7 +160,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a product that one group computes: rows row..row_stop-1 and n tiles tile..tile_stop-1."""
+    """The part of a product that one group computes: rows row..row_stop-1 and n tiles tile..tile_stop-1.
+
+    `resident`: all of A lies in the global buffer as it does in memory; else a walk may leave out lines that are not read.
+    """
 
     config: Config
     gemm: Gemm
@@ -168,6 +171,7 @@ class Share:
     row_stop: int
     tile: int
     tile_stop: int
+    resident: bool = False
 
     @cached_property
     def depth(self) -> Depth:
@@ -220,7 +224,9 @@ class Share:
     def walk(self) -> Walk | None:
         """How loads walk over pixels; None where the rows of A are those of the product."""
         window = self.gemm.window
-        return None if window is None or window.plain else Walk.of(window, self.config.beat_words)
+        if window is None or window.plain:
+            return None
+        return Walk(window, False) if self.resident else Walk.of(window, self.config.beat_words)
 
     @cached_property
     def _rates(self) -> dict[Mode, int]:
@@ -245,6 +251,11 @@ class Share:
     def store_cycles(self, rows: int, width: int) -> int:
         """Issue cycles of an output tile's StLBUF."""
         return rows * width * (self.config.array.side // self.config.buffers.store_lanes)
+
+    def stationary_word(self, tile: Tile, wave: int) -> int:
+        """First word of a wave's stationary tile in its region."""
+        blocks = tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)
+        return blocks * self.gemm.taps * self.config.array.side
 
     def padded_rows(self) -> int:
         """Rows of one block of the result in memory."""

@@ -20,6 +20,7 @@ class Token(enum.IntEnum):
     GO = 10         # enough has arrived for the array to start without running dry
     R_FULL = 11     # residual of an output tile in the global buffer
     R_FREE = 12
+    F_FULL = 13     # a layer's result in the global buffer, for LOAD_H (in a group of layers; for STORE it is R_FULL)
 
 
 def mask(tokens: Iterable[int | None]) -> int:

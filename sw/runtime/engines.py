@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gen.config import Config
+from sw.compiler.layer_group import GroupProgram
 from sw.compiler.program import Program
 from sw.model import Prediction, predict
 from sw.runtime.errors import MachineError
@@ -35,8 +36,8 @@ class Run:
                      if self.counters[name] != value)
 
 
-def run(config: Config, programs: Sequence[Program], images: Sequence[np.ndarray], *, engine: str = "rtl", board: "Board | None" = None,
-        pace: Fraction = Fraction(1), progress: Callable[[str], None] | None = None) -> list[Run]:
+def run(config: Config, programs: Sequence[Program | GroupProgram], images: Sequence[np.ndarray], *, engine: str = "rtl",
+        board: "Board | None" = None, pace: Fraction = Fraction(1), progress: Callable[[str], None] | None = None) -> list[Run]:
     """Run each program on its memory image (uint8); engine "board" runs them on `board`. Raises MachineError if one does not reach its end.
 
     The memory port accepts `pace` beats a cycle (a board has its own). `progress` is told what is going on, in a few words.
