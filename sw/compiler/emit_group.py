@@ -6,13 +6,13 @@ A layer begins when the one before it is done: its first reader waits for a toke
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gen.config import Config
 from gen.isa import Instruction, Output
 from sw.compiler.emission import ADDRESSES, Emission
 from sw.compiler.group_layer import INPUT, GroupLayer
+from sw.compiler.group_plan import Features, GroupPlan, share_of, words_of
 from sw.compiler.layout import PARAMETER_WORDS, blocks_of, ceil_div, padded_rows, round_up
 from sw.compiler.pooling import Pooling
 from sw.compiler.steps import Slots
@@ -21,29 +21,6 @@ from sw.compiler.tiling import Share, Tile
 from sw.compiler.tokens import Token
 from sw.compiler.window import MOST_CHANNEL_WAVES
 
-MOST_SLOTS = 64     # keeps token counters far from their limit
-
-
-class Features(NamedTuple):
-    """Where a tensor lies: at the beginning of a slice, its channel blocks `pitch` words apart."""
-
-    slice: int
-    pitch: int
-
-
-@dataclass(frozen=True)
-class GroupPlan:
-    """Where everything of a group lies. `features`: the group's input (INPUT) and each layer's result. Weights and column parameters take
-    turns in places of `b_words` and `p_words`; `b_stays`: there is one for every tile, so that weights are read once."""
-
-    layers: Sequence[GroupLayer]
-    batch: int
-    features: Mapping[int, Features]
-    b_places: Sequence[tuple[int, int]]
-    p_places: Sequence[tuple[int, int]]
-    b_stays: bool
-    p_stays: bool
-
 
 class Step(NamedTuple):
     """An n tile of a layer, for the sub-batch `turn` (counted over those of this group of the machine)."""
@@ -51,14 +28,6 @@ class Step(NamedTuple):
     turn: int
     layer: int
     tile: int
-
-
-def share_of(config: Config, layer: GroupLayer, samples: int) -> Share | None:
-    """A product of so many samples, all of which one group of the machine computes; None for a pooling."""
-    product = layer.of(samples)
-    if isinstance(product, Pooling):
-        return None
-    return Share(config, product, 0, product.m, 0, ceil_div(blocks_of(config, product.n), config.tile // config.array.side), resident=True)
 
 
 def steps_of(config: Config, layers: Sequence[GroupLayer], turns: int) -> list[Step]:
@@ -272,8 +241,8 @@ class GroupEmitter(Emission):
         if gemm.addition:
             assert layer.residual is not None
             residual = self.plan.features[layer.residual]
-            yield self.emit("SetAdd", (), (), slice=residual.slice, address=tile.column_block * residual.pitch + tile.row, pitch=residual.pitch,
-                            **gemm.addition.fields())
+            yield self.emit("SetAdd", (), (), slice=residual.slice, pitch=residual.pitch,
+                            address=tile.column_block * residual.pitch + tile.row, **gemm.addition.fields())
         half = self.halves.at[step, tile]
         yield self.emit("StLBUF", [Token.O_FULL, self._free_result(step, first)],
                         [self._stored(step, last), self._free_input(step, last, "residual"),
@@ -315,11 +284,3 @@ class GroupEmitter(Emission):
                          buffer_stride=place.pitch, memory=self.addresses["result"] + first * product.m * self.config.array.side,
                          memory_stride=padded_rows(self.config, self.plan.batch * product.m) * self.config.array.side,
                          chunks=blocks_of(self.config, product.n), beats=self.beats(samples * product.m))
-
-
-def words_of(share: Share, n_index: int, name: str) -> tuple[int, int]:
-    """First and last + 1 word of an n tile in the region "stationary" or "parameters"."""
-    tile = Tile(0, n_index, 0, 0, n_index * share.depth.reach, share.width(n_index))
-    if name == "parameters":
-        return tile.column_block * PARAMETER_WORDS, (tile.column_block + tile.width) * PARAMETER_WORDS
-    return share.stationary_word(tile, 0), share.stationary_word(tile, share.depth.waves)

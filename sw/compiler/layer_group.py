@@ -4,33 +4,30 @@ It is the forward half of mini-batch serialisation (MBS): the group's input is r
 weights are read for every sub-batch, unless those of all layers fit the chip together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gen.config import Config
 from gen.isa import Instruction
-from sw.compiler.emit_group import MOST_SLOTS, Features, GroupEmitter, GroupPlan, share_of, words_of
+from sw.compiler.emit_group import GroupEmitter
 from sw.compiler.errors import CompileError, refuse_outside
 from sw.compiler.group_layer import INPUT, GroupLayer
+from sw.compiler.group_plan import last_use, make_plan, obstacles
 from sw.compiler.layout import (
     PARAMETER_WORDS,
     blocks_of,
     pack_moving,
     padded_bytes,
     padded_rows,
-    round_up,
     stationary_bytes,
     unpack_moving,
 )
 from sw.compiler.lower import interleave, place_all, place_program
-from sw.compiler.plan import MOST_WORDS
 from sw.compiler.pooling import Pooling
 from sw.compiler.program import Program, ProgramError, Region
 from sw.compiler.tiling import LARGEST, Gemm
-
-B_SLICES = 2            # of weights: one is filled while the other is in use
 
 
 @dataclass(frozen=True)
@@ -152,91 +149,6 @@ def check(config: Config, layers: Sequence[GroupLayer]):
     for number in range(len(layers) - 1):
         if last_use(layers, number) < 0:
             raise CompileError(f"layer {number}: no layer of the group reads its result")
-
-
-def last_use(layers: Sequence[GroupLayer], number: int) -> int:
-    """The last layer that reads a result; -1 for none."""
-    return max((reader for reader, layer in enumerate(layers) if number in (layer.source, layer.residual)), default=-1)
-
-
-def feature_slices(layers: Sequence[GroupLayer]) -> dict[int, int]:
-    """A slice for the input, the results on chip in turns, and the group's result."""
-    found, busy = {INPUT: 0}, {}
-    last = len(layers) - 1
-    for number in range(last):
-        place = next(place for place in range(1, len(layers) + 1) if busy.get(place, -1) < number)
-        found[number], busy[place] = place, last_use(layers, number)
-    return found | {last: max(found.values()) + 1}
-
-
-def pitch_of(config: Config, rows: int) -> int:
-    """Words from one channel block to the next: blocks that are read together lie in different banks."""
-    span = round_up(rows, config.beat_words)
-    return span + (2 - span) % 4
-
-
-def obstacles(config: Config, layers: Sequence[GroupLayer], batch: int, sub_batch: int) -> Iterator[str]:
-    """Why a group cannot run with this sub-batch, a line each."""
-    words, slices = config.buffers.slice_words, config.buffers.slices
-    needed = 1 + max(feature_slices(layers).values()) + B_SLICES + 1
-    if needed > slices:
-        yield f"buffers.slices = {slices} is outside {needed}..16 slices for a group of {len(layers)} layers"
-        return
-    tensors = {INPUT: (layers[0].rows_in, layers[0].channels_in)}
-    tensors |= {number: (layer.product.m, layer.product.n) for number, layer in enumerate(layers)}
-    for number, (rows, channels) in tensors.items():
-        blocks, name = blocks_of(config, channels), "the input" if number == INPUT else f"the result of layer {number}"
-        need = (blocks - 1) * pitch_of(config, sub_batch * rows) + round_up(sub_batch * rows, config.beat_words)
-        if need > words:
-            yield f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for {sub_batch} samples of {name}"
-        if number in (INPUT, len(layers) - 1) and sub_batch < batch and sub_batch * rows % config.beat_words:
-            yield (f"sub_batch = {sub_batch}: {rows} rows a sample of {name} must be a multiple of {config.beat_words} words, a beat, "
-                   "together")
-    for number, layer in enumerate(layers):
-        if (share := share_of(config, layer, sub_batch)) and share.row_limit() < 1:
-            yield f"layer {number}: the output buffers do not hold a row"
-    need = max(b_words(config, layers), p_words(config, layers))
-    if need > words:
-        yield f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for the weights of a tile"
-
-
-def b_words(config: Config, layers: Sequence[GroupLayer]) -> int:
-    """Words of the largest tile of weights, at whole beats."""
-    return max((stop - first for first, stop in aligned_words(config, layers, "stationary")), default=1)
-
-
-def p_words(config: Config, layers: Sequence[GroupLayer]) -> int:
-    """Words of the most column parameters that are loaded together, at whole beats."""
-    pooled = [len(layer.product.parameters()) * PARAMETER_WORDS for layer in layers if isinstance(layer.product, Pooling)]
-    return max(1, *(round_up(words, config.beat_words) for words in pooled),
-               *(stop - first for first, stop in aligned_words(config, layers, "parameters")))
-
-
-def aligned_words(config: Config, layers: Sequence[GroupLayer], name: str) -> Iterator[tuple[int, int]]:
-    """First and last + 1 word of every tile of the products' weights or column parameters, at whole beats."""
-    beat = config.beat_words
-    for layer in layers:
-        if share := share_of(config, layer, 1):
-            for tile in range(share.n_tiles):
-                first, stop = words_of(share, tile, name)
-                yield first // beat * beat, round_up(stop, beat)
-
-
-def make_plan(config: Config, layers: Sequence[GroupLayer], batch: int, sub_batch: int) -> GroupPlan:
-    """Where everything of the group lies."""
-    slices, words, rows = feature_slices(layers), config.buffers.slice_words, {INPUT: layers[0].rows_in}
-    rows |= {number: layer.product.m for number, layer in enumerate(layers)}
-    features = {number: Features(place, pitch_of(config, sub_batch * rows[number])) for number, place in slices.items()}
-    top = config.buffers.slices - 1
-
-    def places(size: int, of: Sequence[int]) -> list[tuple[int, int]]:
-        return [(index, slot * size) for slot in range(words // size) for index in of][:MOST_SLOTS]
-
-    b, p = places(b_words(config, layers), range(top - B_SLICES, top)), places(p_words(config, layers), [top])
-    shares = [share_of(config, layer, 1) for layer in layers]
-    b_tiles = sum(share.n_tiles for share in shares if share)
-    p_tiles = b_tiles + sum(bool(layer.product.parameters()) for layer in layers if isinstance(layer.product, Pooling))
-    return GroupPlan(layers, batch, features, b, p, b_tiles <= len(b), p_tiles <= len(p))
 
 
 def sizes(config: Config, layers: Sequence[GroupLayer], batch: int) -> dict[str, int]:

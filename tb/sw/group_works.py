@@ -8,7 +8,8 @@ import numpy as np
 from gen.config import Config
 from sw.compiler import Gemm, Pooling, Window
 from sw.compiler.group_layer import INPUT, GroupLayer
-from sw.compiler.layer_group import GroupProgram, compile_layer_group, obstacles
+from sw.compiler.group_plan import obstacles
+from sw.compiler.layer_group import GroupProgram, compile_layer_group
 from sw.runtime.product import Work, golden
 from tb.sw.vector_works import TYPES, numbers, random_addition, random_zero_point
 
