@@ -1,9 +1,9 @@
-"""`flexwave run NETWORK`: what a network costs on a machine, layer by layer: inference by programs, training steps in closed form."""
+"""`flexwave run NETWORK`: what a network (a name, an ONNX model, a SCALE-Sim topology) costs on a machine, layer by layer."""
 
 import json
 from fractions import Fraction
 
-from sw.cli.console import configuration, integer, output_file, progress, write_bytes
+from sw.cli.console import configuration, integer, output_file, progress, read_bytes, write_bytes
 from sw.runtime.errors import UserError
 
 OPTIONS = ("batch", "phase", "schedule", "report")
@@ -17,6 +17,35 @@ def names() -> tuple[str, ...]:
     from sw.workloads.catalogue import NETWORKS
 
     return tuple(NETWORKS)
+
+
+def is_network(options) -> bool:
+    """Whether it is a network's cost that is asked for."""
+    name = options.program
+    return name.partition("@")[0] in names() or name.endswith(".csv") or (name.endswith(".onnx") and options.input is None)
+
+
+def load(name: str):
+    """The network of a name or a file. Raises UserError."""
+    from sw.frontends.scalesim import TopologyError
+    from sw.workloads.network import NetworkError
+
+    try:
+        if name.endswith(".onnx"):
+            from sw.frontends.onnx_network import load_network
+
+            return load_network(read_bytes("model", name), name)
+        if name.endswith(".csv"):
+            from sw.frontends.scalesim import network_of
+
+            return network_of(read_bytes("topology", name).decode(), name)
+        from sw.workloads.catalogue import network
+
+        return network(name)
+    except NetworkError as error:
+        raise UserError(str(error)) from None
+    except (TopologyError, UnicodeDecodeError) as error:
+        raise UserError(f"{name}: {error if isinstance(error, TopologyError) else 'is not text'}") from None
 
 
 def add_options(command):
@@ -44,11 +73,9 @@ def run(options) -> int:
     from sw.compiler.errors import CompileError
     from sw.cost.programs import inference
     from sw.cost.steps import training
-    from sw.workloads.catalogue import network
-    from sw.workloads.network import NetworkError
 
+    built = load(options.program)
     try:
-        built = network(options.program)
         with progress(options.program) as tell:
             if phase == "training":
                 cost = training(config, built, batch, schedule(options.schedule), tell)
@@ -56,7 +83,7 @@ def run(options) -> int:
                 raise UserError(f"schedule = {options.schedule!r} is for --phase training")
             else:
                 cost = inference(config, built, batch, tell, pace)
-    except (NetworkError, CompileError) as error:
+    except CompileError as error:
         raise UserError(str(error)) from None
     text = json.dumps(cost.to_dict(), indent=1)
     if out:

@@ -40,8 +40,8 @@ def add(commands):
     command = commands.add_parser("run", help="run a program file, raw code, an ONNX model, or the cost model of a network",
                                   allow_abbrev=False)
     command.add_argument("program", metavar="FILE|NETWORK",
-                         help="a program file (for its own machine), raw code, a model (.onnx), or a network (resnet50, resnet50@0.75, "
-                              "resnet50@prunetrain:0.2:90, ...)")
+                         help="a program file (for its own machine), raw code, a model (.onnx) with --input; or, for its cost, a name "
+                              "(resnet50, resnet50@0.75, resnet50@prunetrain:0.2:90, ...), a model (.onnx) or a topology (.csv)")
     command.add_argument("--engine", choices=("rtl", "model", "board"),
                          help="generated hardware (default), functional and cycle model, or a board; networks have the model only")
     command.add_argument("--input", metavar="FILE.npz", help="of a model: an array for each of its inputs")
@@ -138,12 +138,13 @@ def code_of(name: str) -> bytes:
 
 def run(options) -> int:
     """Run a program; print the counters, or the cause and index with which the machine stopped. Models and networks run elsewhere."""
-    if options.program.partition("@")[0] in network_run.names():
+    if network_run.is_network(options):
         return network_run.run(options)
     options.engine = options.engine or "rtl"
     for field in network_run.OPTIONS:
         if getattr(options, field) is not None:
-            raise UserError(f"{field} = {getattr(options, field)!r} is for networks: {', '.join(network_run.names())}")
+            raise UserError(f"{field} = {getattr(options, field)!r} is for networks: {', '.join(network_run.names())}, a model without "
+                            "--input, or a topology (.csv)")
     if options.program.endswith(".onnx"):
         from sw.cli import onnx_run
 

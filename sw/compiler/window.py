@@ -98,7 +98,7 @@ class Walk:
     def of(cls, window: Window, beat_words: int) -> "Walk":
         """The walk of a window on a machine whose beats have so many words (pixels of a block): a line that is skipped ends with a beat."""
         images_alike = window.images == 1 or window.height == window.out_height * window.stride
-        skips = window.taps == 1 < window.stride and not any(window.padding) and images_alike and window.width % beat_words == 0
+        skips = window.taps == 1 < window.stride and not any(window.padding[:2]) and images_alike and window.width % beat_words == 0
         return cls(window, skips)
 
     def place(self, row: int) -> tuple[int, int, int]:
@@ -114,8 +114,9 @@ class Walk:
         """The lines that output pixels row..stop-1 read: their first pixel, and the one behind the last."""
         window = self.window
         first, last = row // window.out_width, (stop - 1) // window.out_width
-        if self.skips:
-            return first * window.width, (last + 1) * window.width
+        if self.skips:      # lines in the padding below are not there; at least one is loaded
+            there = window.images * -(-window.height // window.stride)
+            return min(first, there - 1) * window.width, min(last + 1, there) * window.width
         lines = []
         for output, below in ((first, 0), (last, window.kernel[0])):
             image, y = divmod(output, window.out_height)

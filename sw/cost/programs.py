@@ -94,7 +94,7 @@ def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bo
 def product_of(config: Config, layer: Conv | Linear, batch: int, adds: bool = False) -> tuple[Gemm, int]:
     """A layer as the product of a program, and how often that runs: groups that fit a wave run as one. Raises CompileError."""
     if isinstance(layer, Linear):
-        return Gemm(m=batch, n=layer.shape[0], k=layer.features, output="int8"), 1
+        return Gemm(m=batch * layer.rows, n=layer.shape[0], k=layer.features, output="int8"), 1
     inputs, outputs = layer.source[0] // layer.groups, layer.shape[0] // layer.groups
     together = max(1, min(layer.groups, config.tile // max(inputs, outputs)))
     window = window_of(layer, batch)

@@ -9,6 +9,8 @@ import io
 from dataclasses import dataclass
 from math import prod
 
+from sw.workloads.network import Conv, Linear, Network
+
 CONVOLUTION = ("image height", "image width", "kernel height", "kernel width", "channels", "kernels", "stride")
 PRODUCT = ("M", "N", "K")
 LARGEST = (1 << 31) - 1
@@ -35,6 +37,31 @@ class Row:
 
 def read_topology(text: str) -> list[Row]:
     """The layers of a file. Raises TopologyError."""
+    return [row_of(number, name, values) for number, name, values in records(text)]
+
+
+def network_of(text: str, name: str) -> Network:
+    """The layers of a file as a network, each behind the one before it. Raises TopologyError."""
+    layers: list[Conv | Linear] = []
+    taken: dict[str, int] = {}
+    for number, label, values in records(text):
+        row = row_of(number, label, values)
+        taken[label] = taken.get(label, 0) + 1
+        common = {"name": label if taken[label] == 1 else f"{label} ({taken[label]})", "inputs": (layers[-1].name if layers else "input",)}
+        if len(values) == len(PRODUCT):
+            layers.append(Linear(**common, shape=(row.n, row.m, 1), features=row.k, bias=False))
+            continue
+        height, width, kernel_height, kernel_width, channels, kernels, stride = values
+        out = outputs(values)
+        below, beside = (out[0] - 1) * stride + kernel_height - height, (out[1] - 1) * stride + kernel_width - width
+        layers.append(Conv(**common, shape=(kernels, *out), source=(channels, height, width), kernel=(kernel_height, kernel_width),
+                           stride=(stride, stride), padding=(0, 0, below, beside)))      # the last position begun counts
+    first = layers[0]
+    return Network(name, first.source if isinstance(first, Conv) else (first.features, first.shape[1], 1), tuple(layers))
+
+
+def records(text: str) -> list[tuple[int, str, list[int]]]:
+    """Line number, name and numbers of each layer: those of a convolution or of a product. Raises TopologyError."""
     lines = list(csv.reader(io.StringIO(text)))
     if not lines:
         raise TopologyError("line 1: the header is missing")
@@ -43,14 +70,14 @@ def read_topology(text: str) -> list[Row]:
     if named < 1 + len(fields):
         raise TopologyError(f"line 1: {named} columns, not {1 + len(PRODUCT)} (name, {', '.join(PRODUCT)}) "
                             f"or {1 + len(CONVOLUTION)} (name, {', '.join(CONVOLUTION)})")
-    rows = [_row(number, [column.strip() for column in line], fields) for number, line in enumerate(lines[1:], 2)
-            if any(column.strip() for column in line)]
-    if not rows:
+    found = [_record(number, [column.strip() for column in line], fields) for number, line in enumerate(lines[1:], 2)
+             if any(column.strip() for column in line)]
+    if not found:
         raise TopologyError("line 2: there is no layer")
-    return rows
+    return found
 
 
-def _row(number: int, columns: list[str], fields: tuple[str, ...]) -> Row:
+def _record(number: int, columns: list[str], fields: tuple[str, ...]) -> tuple[int, str, list[int]]:
     values = []
     for place, field in enumerate(fields, 1):
         where = f"line {number} ({columns[0]}): {field}"
@@ -63,14 +90,24 @@ def _row(number: int, columns: list[str], fields: tuple[str, ...]) -> Row:
         if not 1 <= value <= LARGEST:
             raise TopologyError(f"{where} = {value} is outside 1..{LARGEST}")
         values.append(value)
-    if fields is PRODUCT:
-        return Row(columns[0], *values)
-    height, width, kernel_height, kernel_width, channels, kernels, stride = values
+    return number, columns[0], values
+
+
+def row_of(number: int, name: str, values: list[int]) -> Row:
+    """A record as a product. Raises TopologyError for a kernel larger than its image."""
+    if len(values) == len(PRODUCT):
+        return Row(name, *values)
+    height, width, kernel_height, kernel_width, channels, kernels, _ = values
     for side, size, kernel in (("height", height, kernel_height), ("width", width, kernel_width)):
         if kernel > size:
-            raise TopologyError(f"line {number} ({columns[0]}): kernel {side} = {kernel} is outside 1..{size}, the image's")
-    out = [-(-(size - kernel + stride) // stride) for size, kernel in ((height, kernel_height), (width, kernel_width))]
-    return Row(columns[0], prod(out), kernels, channels * kernel_height * kernel_width)
+            raise TopologyError(f"line {number} ({name}): kernel {side} = {kernel} is outside 1..{size}, the image's")
+    return Row(name, prod(outputs(values)), kernels, channels * kernel_height * kernel_width)
+
+
+def outputs(values: list[int]) -> tuple[int, int]:
+    """Output lines and columns of a convolution: the last position that is begun counts."""
+    height, width, kernel_height, kernel_width, _, _, stride = values
+    return -(-(height - kernel_height + stride) // stride), -(-(width - kernel_width + stride) // stride)
 
 
 def weight_stationary(row: Row, side: int) -> int:

@@ -64,7 +64,7 @@ def _layer(unit: Unit, at: dict[str, int], merge: Unit | None) -> GroupLayer:
         return GroupLayer(source=source, residual=at[other[0]] if other else None, product=Gemm(
             m=window.rows, n=layer.shape[0], k=layer.source[0], output="int8", window=window, relu=unit.relu, addition=addition))
     if isinstance(layer, Linear):
-        return GroupLayer(source=source, product=Gemm(m=1, n=layer.shape[0], k=layer.features, output="int8", relu=unit.relu))
+        return GroupLayer(source=source, product=Gemm(m=layer.rows, n=layer.shape[0], k=layer.features, output="int8", relu=unit.relu))
     if isinstance(layer, Pool):
         return GroupLayer(source=source, product=Pooling(window=window_of(layer, 1), channels=layer.source[0], kind=layer.kind))
     raise CompileError(f"{unit.name}: a {type(layer).__name__} has no program in a group")

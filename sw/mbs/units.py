@@ -132,6 +132,8 @@ class Sequence:
 
     def read_elements(self, unit: Unit, name: str) -> int:
         """Elements that a unit reads of a tensor: with gated channels not all."""
+        if isinstance(unit.first, Linear):
+            return unit.first.features * unit.first.rows
         return prod(unit.first.source) if isinstance(unit.first, Conv) else self.elements(name)
 
 

@@ -77,7 +77,7 @@ class Conv(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Layer):
-    """A fully connected layer of `features` inputs."""
+    """A fully connected layer of `features` inputs, for each row of its result (of the shape (outputs, rows, 1))."""
 
     features: int
     bias: bool = True
@@ -93,9 +93,14 @@ class Linear(Layer):
         return self.weights + self.shape[0] * self.bias
 
     @property
+    def rows(self) -> int:
+        """Rows of the product for one sample."""
+        return self.shape[1] * self.shape[2]
+
+    @property
     def macs(self) -> int:
         """Multiply-adds for one sample."""
-        return self.weights
+        return self.weights * self.rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def products_of(network: Network, batch: int = 1, *, training: bool = False) -> 
 def product_of(layer: Layer, phase: Phase, batch: int) -> Product:
     """One layer's product in a phase."""
     if isinstance(layer, Linear):
-        source, made, kernel, groups, before, after = layer.features, layer.shape[0], 1, 1, batch, batch
+        source, made, kernel, groups, before, after = layer.features, layer.shape[0], 1, 1, batch * layer.rows, batch * layer.rows
     elif isinstance(layer, Conv):
         source, made, kernel, groups = layer.source[0] // layer.groups, layer.shape[0] // layer.groups, prod(layer.kernel), layer.groups
         before, after = batch * layer.source[1] * layer.source[2], batch * layer.shape[1] * layer.shape[2]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gen.config import ORGANISATIONS
 from gen.presets import PRESETS
 from sw.compiler import CompileError, Program, Window, compile_conv, compile_gemm
+from sw.compiler.window import Walk
 from sw.model.cycles import predict
 from sw.model.functional import run
 from sw.runtime.product import Work, golden
@@ -119,6 +120,15 @@ def test_lines_that_nobody_reads_are_not_loaded(width, lines):
     beats = predict(config, program.instructions).counters["dram_read_beats"]
     weights = 16 * 8
     assert beats * config.memory.bytes_per_cycle == lines * width * 16 + weights
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+@pytest.mark.parametrize("below, beside, stride", [(1, 1, 2), (5, 0, 3), (0, 2, 2)])
+def test_lines_in_the_padding_are_not_loaded(preset, below, beside, stride):
+    """SCALE-Sim counts the last position that is begun: output lines that lie below the image."""
+    window = Window(height=16, width=16, kernel=(1, 1), stride=stride, padding=(0, 0, below, beside))
+    assert Walk.of(window, 1).skips and window.out_height + (not below) > 16 / stride
+    check(compile_conv(PRESETS[preset], window, 12, 8, x_dtype="uint8", x_zero_point=77), 5)
 
 
 def test_files():

@@ -40,6 +40,7 @@ def test_random_convolutions(preset, organisation):
     rng = np.random.default_rng(seed)
     windows = [Window(images=2, height=9, width=10, kernel=(3, 3), padding=(1, 1, 1, 1)),
                Window(height=9, width=8, kernel=(1, 1), stride=2),
+               Window(height=16, width=8, kernel=(1, 1), stride=2, padding=(0, 0, 1, 1)),
                Window(height=11, width=12, kernel=(5, 5), stride=2, padding=(2, 2, 2, 2)),
                *(random_window(rng, config.array.side) for _ in range(WINDOWS))]
     programs, images, wanted = [], [], []
