@@ -6,7 +6,7 @@ from fractions import Fraction
 from sw.cli.console import configuration, integer, output_file, progress, read_bytes, write_bytes
 from sw.runtime.errors import UserError
 
-OPTIONS = ("batch", "phase", "schedule", "report")
+OPTIONS = ("batch", "phase", "schedule", "report", "trace")
 PHASES = ("inference", "training")
 DEFAULT_SCHEDULE = "archopt"
 SLOWEST, FASTEST = Fraction(1, 8), 1024      # bytes a cycle of a memory port
@@ -53,13 +53,15 @@ def add_options(command):
     command.add_argument("--batch", metavar="B", help="of a network: samples at a time (default: 1)")
     command.add_argument("--phase", choices=PHASES, help="of a network: inference (default), or a training step")
     command.add_argument("--report", metavar="FILE.html", help="of a network: write plots and a table as one page")
+    command.add_argument("--trace", metavar="FILE.json", help="of a network: write every instruction in time, for Perfetto")
     command.add_argument("--schedule", metavar="NAME",
                          help=f"of a training step: baseline, archopt, il, mbs-fs, mbs1 or mbs2 (default: {DEFAULT_SCHEDULE})")
 
 
 def run(options) -> int:
     """Print the table."""
-    out, report = output_file("json", options.json if options.json != "-" else None), output_file("report", options.report)
+    out, report, traced = (output_file(name, value) for name, value in (
+        ("json", options.json if options.json != "-" else None), ("report", options.report), ("trace", options.trace)))
     if options.engine not in (None, "model"):
         raise UserError(f"engine = {options.engine!r} is none of model (the cost of a network; run an .onnx model for its data)")
     for field in ("input", "output", "out", "device", "baud", "size", "limit"):
@@ -82,7 +84,7 @@ def run(options) -> int:
             elif options.schedule is not None:
                 raise UserError(f"schedule = {options.schedule!r} is for --phase training")
             else:
-                cost = inference(config, built, batch, tell, pace)
+                cost = inference(config, built, batch, tell, pace, timeline=traced is not None)
     except CompileError as error:
         raise UserError(str(error)) from None
     text = json.dumps(cost.to_dict(), indent=1)
@@ -92,6 +94,10 @@ def run(options) -> int:
         from sw.cost.page import page
 
         write_bytes(report, page(cost).encode())
+    if traced:
+        from sw.cost.trace import trace
+
+        write_bytes(traced, trace(cost).encode())
     print(text if options.json == "-" else cost.to_text())
     return 0
 

@@ -1,11 +1,12 @@
 """A layer's cost, and those of a network together: the fields of `flexwave run NETWORK --json`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from gen.config import Config
 from gen.isa import Mode
+from sw.model.cycles import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,7 @@ class LayerCost:
     """A layer in a phase. m, n, k: of its product (0 for layers without), of which there are `groups`.
 
     `proved`: the cycles are those of programs, which the RTL takes to the cycle; else they are an estimate, and `remark` says of what.
+    `timeline`: if asked for, the instructions of one of the `groups` programs in time, with their names.
     """
 
     name: str
@@ -28,6 +30,7 @@ class LayerCost:
     energy_pj: float = 0.0
     proved: bool = False
     remark: str = ""
+    timeline: Sequence[tuple[Event, str]] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class NetworkCost:
 
     def to_dict(self) -> dict:
         """The JSON contract."""
-        layers = [asdict(layer) | {"utilization": layer.macs / (self.config.pes * layer.cycles) if layer.cycles else 0.0}
-                  for layer in self.layers]
+        layers = [{item.name: getattr(layer, item.name) for item in fields(layer) if item.name != "timeline"}
+                  | {"utilization": layer.macs / (self.config.pes * layer.cycles) if layer.cycles else 0.0} for layer in self.layers]
         return {
             "network": self.network, "config": self.config.name, "organisation": self.config.organisation, "batch": self.batch,
             "phase": self.phase, "macs": self.macs, "cycles": self.cycles, "utilization": self.utilization, "energy_pj": self.energy_pj,

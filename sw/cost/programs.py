@@ -24,31 +24,18 @@ PHASE = "inference"
 
 
 def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[str], None] = lambda text: None,
-              pace: Fraction = Fraction(1)) -> NetworkCost:
-    """A network's inference on a machine whose memory port accepts `pace` beats a cycle. Raises CompileError for a layer that it cannot
-    hold."""
-    known: dict[tuple, LayerCost] = {}
+              pace: Fraction = Fraction(1), *, timeline: bool = False) -> NetworkCost:
+    """A network's inference on a machine whose memory port accepts `pace` beats a cycle; with `timeline` every instruction in time. Raises
+    CompileError for a layer that it cannot hold."""
+    costs = _Costs(config, network, batch, pace, timeline)
     found = []
-    sums = carriers(network) if config.vector.window else {}
     for number, layer in enumerate(network.layers, 1):
         tell(f"layer {number} of {len(network.layers)}: {layer.name}")
-        if isinstance(layer, Conv | Linear):
-            from_host = layer.inputs[0] == network.input_name
-            source = (layer.source, layer.kernel, layer.stride, layer.padding, layer.groups) if isinstance(layer, Conv) else layer.features
-            adds = layer.name in sums.values()
-            key = layer.shape, source, from_host, adds
-            if key not in known:
-                known[key] = product_cost(config, layer, batch, from_host, adds, pace)
-            found.append(replace(known[key], name=layer.name))
-        elif isinstance(layer, Pool) and config.vector.window:
-            pooling = Pooling(window=window_of(layer, batch), channels=layer.source[0], kind=layer.kind)
-            found.append(cost_of(config, layer, pooling, pace))
-        elif layer.name in sums:
-            found.append(LayerCost(name=layer.name, phase=PHASE, remark=f"in {sums[layer.name]}", proved=True))
-        elif isinstance(layer, Add) and config.vector.window:
-            found.append(sum_cost(config, layer, batch, pace))
-        elif isinstance(layer, Add | Pool):
-            found.append(moved(config, network, layer, batch, pace))
+        if isinstance(layer, Conv | Linear | Pool | Add):
+            try:
+                found.append(costs.of(layer))
+            except CompileError as error:
+                raise CompileError(f"{layer.name}: {str(error).removeprefix(f'{layer.name}: ')}") from None
     return NetworkCost(network.name, config, batch, PHASE, found, pace=pace)
 
 
@@ -80,17 +67,6 @@ def carriers(network: Network) -> dict[str, str]:
     return found
 
 
-def product_cost(config: Config, layer: Conv | Linear, batch: int, from_host: bool, adds: bool, pace: Fraction) -> LayerCost:
-    """A convolution or fully connected layer with 8-bit results, and a residual if it `adds`. `from_host`: its input comes from the host,
-    which may lay out patches."""
-    product, times = product_of(config, layer, batch, adds)
-    walked = cost_of(config, layer, product, pace, times)
-    if not from_host or product.window is None or product.k >= config.array.side or times > 1 or adds:
-        return walked
-    patches = cost_of(config, layer, Gemm(m=product.m, n=product.n, k=product.k * product.taps, output="int8"), pace)
-    return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
-
-
 def product_of(config: Config, layer: Conv | Linear, batch: int, adds: bool = False) -> tuple[Gemm, int]:
     """A layer as the product of a program, and how often that runs: groups that fit a wave run as one. Raises CompileError."""
     if isinstance(layer, Linear):
@@ -110,28 +86,63 @@ def window_of(layer: Conv | Pool, batch: int) -> Window:
                   padding=layer.padding)
 
 
-def cost_of(config: Config, layer: Layer, product: Gemm | Pooling, pace: Fraction, times: int = 1) -> LayerCost:
-    """The cost of a program that runs `times` times; its multiply-adds are the layer's."""
-    program = compile_product(config, product, pace=pace)
-    counters = predict(config, program.instructions, program=program.regions["program"].address, pace=pace).counters
-    batch, depth = product.m // prod(layer.shape[1:]), product.k * product.taps if isinstance(product, Gemm) else 0
-    return LayerCost(
-        name=layer.name, phase=PHASE, m=product.m, n=product.n, k=depth, groups=times, macs=batch * layer.macs,
-        cycles=times * counters["cycles"], waves={name: times * count for name, count in waves(config, counters).items()},
-        traffic={name: times * count for name, count in traffic(config, counters).items()},
-        energy_pj=times * energy(config, counters)["total"], proved=True)
+class _Costs:
+    """The costs of a network's layers; layers of equal shape are worked out once."""
 
+    def __init__(self, config: Config, network: Network, batch: int, pace: Fraction, timeline: bool):
+        self.config, self.network, self.batch, self.pace, self.timeline = config, network, batch, pace, timeline
+        self.sums = carriers(network) if config.vector.window else {}
+        self.known: dict[tuple, LayerCost] = {}
 
-def sum_cost(config: Config, layer: Add, batch: int, pace: Fraction) -> LayerCost:
-    """A sum by itself: a pooling over single pixels with a residual."""
-    channels, height, width = layer.shape if len(layer.shape) == 3 else (layer.shape[0], 1, 1)
-    window = Window(images=batch, height=height, width=width, kernel=(1, 1))
-    return cost_of(config, layer, Pooling(window=window, channels=channels, addition=Addition()), pace)
+    def of(self, layer: Layer) -> LayerCost:
+        """A product, a pooling or a sum."""
+        if isinstance(layer, Conv | Linear):
+            from_host = layer.inputs[0] == self.network.input_name
+            source = (layer.source, layer.kernel, layer.stride, layer.padding, layer.groups) if isinstance(layer, Conv) else layer.features
+            adds = layer.name in self.sums.values()
+            key = layer.shape, source, from_host, adds
+            if key not in self.known:
+                self.known[key] = self._product(layer, from_host, adds)
+            return replace(self.known[key], name=layer.name)
+        if layer.name in self.sums:
+            return LayerCost(name=layer.name, phase=PHASE, remark=f"in {self.sums[layer.name]}", proved=True)
+        if not self.config.vector.window:
+            return self._moved(layer)
+        if isinstance(layer, Pool):
+            return self._program(layer, Pooling(window=window_of(layer, self.batch), channels=layer.source[0], kind=layer.kind))
+        return self._sum(layer)
 
+    def _product(self, layer: Conv | Linear, from_host: bool, adds: bool) -> LayerCost:
+        """A convolution or fully connected layer with 8-bit results, and a residual if it `adds`. `from_host`: its input comes from the
+        host, which may lay out patches."""
+        product, times = product_of(self.config, layer, self.batch, adds)
+        walked = self._program(layer, product, times)
+        if not from_host or product.window is None or product.k >= self.config.array.side or times > 1 or adds:
+            return walked
+        patches = self._program(layer, Gemm(m=product.m, n=product.n, k=product.k * product.taps, output="int8"))
+        return replace(patches, remark="patches laid out by the host") if patches.cycles < walked.cycles else walked
 
-def moved(config: Config, network: Network, layer: Pool | Add, batch: int, pace: Fraction) -> LayerCost:
-    """A pooling or a sum: every operand read once, the result written once."""
-    read, written = batch * sum(prod(network.shape_of(name)) for name in layer.inputs), batch * prod(layer.shape)
-    cycles = ceil((read + written) / (config.memory.bytes_per_cycle * pace))
-    return LayerCost(name=layer.name, phase=PHASE, cycles=cycles, remark="memory port alone",
-                     traffic={"dram_read_bytes": read, "dram_write_bytes": written}, energy_pj=(read + written) * load_table().dram)
+    def _program(self, layer: Layer, product: Gemm | Pooling, times: int = 1) -> LayerCost:
+        """A program that runs `times` times; its multiply-adds are the layer's."""
+        config, program = self.config, compile_product(self.config, product, pace=self.pace)
+        found = predict(config, program.instructions, program=program.regions["program"].address, pace=self.pace, timeline=self.timeline)
+        batch, depth = product.m // prod(layer.shape[1:]), product.k * product.taps if isinstance(product, Gemm) else 0
+        return LayerCost(
+            name=layer.name, phase=PHASE, m=product.m, n=product.n, k=depth, groups=times, macs=batch * layer.macs,
+            cycles=times * found.cycles, waves={name: times * count for name, count in waves(config, found.counters).items()},
+            traffic={name: times * count for name, count in traffic(config, found.counters).items()},
+            energy_pj=times * energy(config, found.counters)["total"], proved=True,
+            timeline=[(event, program.instructions[event.index].name) for event in found.timeline])
+
+    def _sum(self, layer: Layer) -> LayerCost:
+        """A sum by itself: a pooling over single pixels with a residual."""
+        channels, height, width = layer.shape
+        window = Window(images=self.batch, height=height, width=width, kernel=(1, 1))
+        return self._program(layer, Pooling(window=window, channels=channels, addition=Addition()))
+
+    def _moved(self, layer: Layer) -> LayerCost:
+        """A pooling or a sum: every operand read once, the result written once."""
+        read, written = self.batch * sum(prod(self.network.shape_of(name)) for name in layer.inputs), self.batch * prod(layer.shape)
+        cycles = ceil((read + written) / (self.config.memory.bytes_per_cycle * self.pace))
+        return LayerCost(name=layer.name, phase=PHASE, cycles=cycles, remark="memory port alone",
+                         traffic={"dram_read_bytes": read, "dram_write_bytes": written}, energy_pj=(read + written) * load_table().dram)
