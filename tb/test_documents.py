@@ -134,6 +134,7 @@ def test_demo(capsys):
 def test_python_from_the_guide():
     assert printed(block("sw/README.md", after="## From Python", kind="python")) == block("sw/README.md", after="\nprints\n")
     assert printed(block("sw/README.md", after="## Below a product", kind="python")) == "int8 (20, 12) 398\n"
+    assert printed(block("sw/README.md", after="## A group of layers", kind="python")) == "range(0, 5) 5 6240 49248\n"
 
 
 def test_program_by_hand(tmp_path, monkeypatch):
