@@ -282,6 +282,14 @@ def layout(name: str) -> list[tuple[Field, int]]:
     return placed
 
 
+@cache
+def _template(name: str) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+    """Of an instruction: its fields as they are if not named, and their ranges."""
+    known = [item for item, _ in layout(name)]
+    defaults = {item.name: item.low for item in known} | {"opcode": OPCODES[name].code, "version": VERSION}
+    return defaults, {item.name: (item.bottom, item.top) for item in known}
+
+
 class Instruction:
     """An instruction with named fields; unnamed ones are their lowest legal value (zero where allowed).
 
@@ -294,16 +302,17 @@ class Instruction:
         if name not in OPCODES:
             raise IsaError(f"instruction {name!r} is none of {', '.join(OPCODES)}", Cause.OPCODE)
         self.name = name
-        known = {item.name: item for item, _ in layout(name)}
-        for key in values:
-            if key not in known:
-                raise IsaError(f"{name}.{key} is not a field; known: {', '.join(known)}")
-        self.values: dict[str, int] = {key: item.low for key, item in known.items()}
-        self.values |= {key: int(value) for key, value in values.items()}
-        self.values |= {"opcode": OPCODES[name].code, "version": VERSION}
-        for key, item in known.items():
-            if not item.bottom <= self.values[key] <= item.top:
-                raise IsaError(f"{name}.{key} = {self.values[key]} is outside {item.bottom}..{item.top}")
+        defaults, ranges = _template(name)
+        self.values: dict[str, int] = {**defaults, **values, "opcode": defaults["opcode"], "version": VERSION}
+        for key, value in values.items():
+            if key not in ranges:
+                raise IsaError(f"{name}.{key} is not a field; known: {', '.join(ranges)}")
+            if key in ("opcode", "version"):
+                continue
+            number, (low, high) = int(value), ranges[key]
+            if not low <= number <= high:
+                raise IsaError(f"{name}.{key} = {number} is outside {low}..{high}")
+            self.values[key] = number
 
     def __getattr__(self, key: str) -> int:
         try:

@@ -66,7 +66,7 @@ def run(options) -> int:
         raise UserError(f"engine = {options.engine!r} is none of model (the cost of a network; run an .onnx model for its data)")
     for field in ("input", "output", "out", "device", "baud", "size", "limit"):
         if getattr(options, field) is not None:
-            raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data")
+            raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data (of a model give --input)")
     config, pace = on_port(configuration(options), options.memory)
     batch, phase = integer("batch", options.batch or "1", 1, 1 << 16), options.phase or PHASES[0]
     if phase == "training" and pace != 1:

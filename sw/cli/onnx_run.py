@@ -12,8 +12,6 @@ from sw.runtime.errors import UserError
 def run(options) -> int:
     """Run the model on the inputs of an .npz file; print where each node ran."""
     out, report_file = output_file("output", options.output), output_file("json", options.json if options.json != "-" else None)
-    if options.input is None:
-        raise UserError("input: a model needs --input FILE.npz with an array for each of its inputs")
     given = arrays(options.input)
     from sw.frontends.onnx_model import OnnxModel, load_model
 

@@ -187,27 +187,22 @@ def _nests(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int) 
             for keep_blocked in {False, others > 1 and block * chunks <= slots}:
                 for keep_other in {False, block > 1 and chunks <= other_slots}:
                     keep_a, keep_b = (keep_other, keep_blocked) if outer == "n" else (keep_blocked, keep_other)
-                    yield _estimate(share, sharers, replace(plan, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b), chunks, m_tiles)
+                    yield _nest(share, sharers, plan, chunks, m_tiles, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b)
 
 
-def _estimate(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int) -> Plan:
-    """Fill in the estimates of a plan."""
+def _nest(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int, *, outer: str, block: int, keep_a: bool,
+          keep_b: bool) -> Plan:
+    """A plan with this loop nest, and its estimates."""
     config, depth, tiles = share.config, share.depth, m_tiles * share.n_tiles
-    beat, blocks = config.beat_words, ceil_div(share.n_tiles if plan.outer == "n" else m_tiles, plan.block)
-    last_rows, last_width = share.rows - (m_tiles - 1) * plan.rows, share.width(share.tile_stop - 1)
-
-    def total(cost) -> int:
-        """Sum of a tile's cost over all tiles."""
-        inner = (m_tiles - 1) * cost(plan.rows, share.widest) + cost(last_rows, share.widest)
-        return (share.n_tiles - 1) * inner + (m_tiles - 1) * cost(plan.rows, last_width) + cost(last_rows, last_width)
-
-    array, store = total(share.array_cycles), total(share.store_cycles) + tiles * STORE_OVERHEAD
-    if plan.outer == "n":
-        a_sweeps, b_sweeps = blocks if plan.keep_a else share.n_tiles, 1 if plan.keep_b else m_tiles
-        a_live, b_live = chunks if plan.keep_a else 1, plan.block * chunks if plan.keep_b else 1
+    beat, blocks = config.beat_words, ceil_div(share.n_tiles if outer == "n" else m_tiles, block)
+    array, store = share.work(plan.rows)
+    store += tiles * STORE_OVERHEAD
+    if outer == "n":
+        a_sweeps, b_sweeps = blocks if keep_a else share.n_tiles, 1 if keep_b else m_tiles
+        a_live, b_live = chunks if keep_a else 1, block * chunks if keep_b else 1
     else:
-        a_sweeps, b_sweeps = 1 if plan.keep_a else share.n_tiles, blocks if plan.keep_b else m_tiles
-        a_live, b_live = plan.block * chunks if plan.keep_a else 1, chunks if plan.keep_b else 1
+        a_sweeps, b_sweeps = 1 if keep_a else share.n_tiles, blocks if keep_b else m_tiles
+        a_live, b_live = block * chunks if keep_a else 1, chunks if keep_b else 1
     a_words, b_words = depth.blocks * share.bands(plan.rows)[1], depth.blocks * share.gemm.taps * config.array.side * share.column_blocks
     a_loads, b_loads = a_sweeps * m_tiles * chunks, b_sweeps * share.n_tiles * chunks
     c_beats = share.column_blocks * share.rows * share.gemm.output_bytes // beat
@@ -236,4 +231,4 @@ def _estimate(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: in
     tail = share.store_cycles(plan.rows, share.widest) + (c_beats // tiles + DMA_OUT_OVERHEAD) * sharers
     turns = (array + store + tiles * drain(config)) // 2 if tiles > 2 else 0     # a half: fill, drain, store
     cycles = int(max(array, store, turns, memory * sharers) + exposed + tail)
-    return replace(plan, array=array, store=store, memory=memory, cycles=cycles)
+    return replace(plan, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b, array=array, store=store, memory=memory, cycles=cycles)

@@ -252,6 +252,23 @@ class Share:
         """Issue cycles of an output tile's StLBUF."""
         return rows * width * (self.config.array.side // self.config.buffers.store_lanes)
 
+    def work(self, rows: int) -> tuple[int, int]:
+        """Cycles of the array and of the store unit for all output tiles, if those have so many rows."""
+        if rows not in self._work:
+            m_tiles, last_width = ceil_div(self.rows, rows), self.width(self.tile_stop - 1)
+            last_rows = self.rows - (m_tiles - 1) * rows
+
+            def total(cost) -> int:
+                inner = (m_tiles - 1) * cost(rows, self.widest) + cost(last_rows, self.widest)
+                return (self.n_tiles - 1) * inner + (m_tiles - 1) * cost(rows, last_width) + cost(last_rows, last_width)
+
+            self._work[rows] = total(self.array_cycles), total(self.store_cycles)
+        return self._work[rows]
+
+    @cached_property
+    def _work(self) -> dict[int, tuple[int, int]]:
+        return {}
+
     def stationary_word(self, tile: Tile, wave: int) -> int:
         """First word of a wave's stationary tile in its region."""
         blocks = tile.column_block * self.depth.blocks + tile.width * self.depth.position(wave)

@@ -64,14 +64,23 @@ class Tokens:
 
     def ready(self, mask: int, unit) -> bool:
         """Whether every token of the mask is visible in the present cycle. With takes of late, `unit` looks again in the next."""
-        now, bits = self.kernel.now, self.bits(mask)
-        if any(now - cycle in (REST - 1, REST) for bit in bits for cycle in self.taken[bit]):
+        now, visible, again = self.kernel.now, True, False
+        for bit in self.bits(mask):
+            taken = self._taken(bit, now - REST)
+            again = again or any(cycle < now for cycle in taken)
+            visible = visible and self.count[bit] + len(taken) > 0 and now - REST not in taken
+        if again:
             self.kernel.at(now + 1, DECIDE, unit.attempt, unit.ticket)
-        return all(self._left(bit, now - REST + 1) > 0 and now - REST not in self.taken[bit] for bit in bits)
+        return visible
 
-    def _left(self, bit: int, since: int) -> int:
-        """What a counter would be without the takes from cycle `since` on."""
-        return self.count[bit] + sum(cycle >= since for cycle in self.taken[bit])
+    def _taken(self, bit: int, since: int) -> list[int]:
+        """The takes of a token from cycle `since` on, the last one first."""
+        found = []
+        for cycle in reversed(self.taken[bit]):
+            if cycle < since:
+                break
+            found.append(cycle)
+        return found
 
     def take(self, mask: int, index: int):
         """Take one of each in the present cycle. Stops when others have taken or take the last one, unless one more is just arriving."""
@@ -87,7 +96,7 @@ class Tokens:
 
     def _settle(self, bit: int, taken: int, index: int):
         """Look whether a take of cycle `taken` was one too many."""
-        if self._left(bit, taken + 1) < 0:
+        if self.count[bit] + len(self._taken(bit, taken + 1)) < 0:
             raise ModelError(Cause.TOKEN, index, f"token {bit} is taken twice in cycle {taken} or {taken - 1}")
 
     def signal(self, mask: int, visible: int, index: int):

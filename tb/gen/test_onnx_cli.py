@@ -40,7 +40,7 @@ def test_outputs_and_json(folder, capsys):
 
 
 @pytest.mark.parametrize("words,message", [
-    (["m.onnx"], "input: a model needs --input FILE.npz"),
+    (["m.onnx", "--output", "y.npz"], "output = 'y.npz' is not for networks, which have no data (of a model give --input)"),
     (["m.onnx", "--input", "no.npz"], "input = 'no.npz' cannot be read: No such file"),
     (["m.onnx", "--input", "m.onnx"], "input = 'm.onnx' is not an .npz file of plain arrays"),
     (["no.onnx", "--input", "x.npz"], "model = 'no.onnx' cannot be read: No such file"),
