@@ -1,6 +1,6 @@
 """What is inside a board's FPGA, whatever its pins are: machine, main memory and link, or what a small board has instead."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,12 +88,19 @@ class BoardSystem(wiring.Component):
         if self.dram:
             m.submodules.memory = memory = SdrMemory(self.dram, init_cycles=self.init_cycles, pads=self.pads)
             m.submodules.bridge = bridge = Bridge(config, self.dram)
-            # Both ends know late what they do: the arbiter what it asks for, a bridge, which compares addresses, whether it takes it.
+            # Both ends know late what they do: the arbiter what it asks for, a bridge, which compares addresses, whether it takes it. So
+            # room is what there was a cycle before, and with three on their way or waiting the fourth is the last.
             request, response, layout = share.memory.request, share.memory.response, request_layout(config)
             m.submodules.requests = requests = Queue(shape=layout, depth=4, registered=layout["data"].offset)
             wiring.connect(m, requests.head, bridge.accelerator.request)
-            m.d.comb += request.ready.eq(requests.count < requests.depth - 1)       # one may be on its way
-            m.d.sync += [requests.push.eq(request.valid & request.ready), requests.entry.eq(request.payload)]
+            taken, pending = Signal(), Signal(range(requests.depth + 1))
+            m.d.comb += taken.eq(request.valid & request.ready)
+            m.d.sync += [
+                requests.push.eq(taken),
+                requests.entry.eq(request.payload),
+                pending.eq(pending + taken - (requests.head.valid & requests.head.ready)),
+                request.ready.eq(pending < requests.depth - 1),
+            ]
             connect_always(m.d.comb, bridge.accelerator.response, response)
             # Nor do decisions of the two sides of the memory system's port fit into one cycle. A block takes its bus longer than two.
             through_register(m, bridge.dram.request, memory.port.request)

@@ -75,8 +75,11 @@ class Core(wiring.Component):
             wiring.connect(m, groups[-1].observed, wiring.flipped(self.observed[number]))
 
         # Instructions
-        wiring.connect(m, fetch.instruction, decoder.instruction)
-        m.d.comb += [fetch.program.eq(self.program), fetch.count.eq(self.count), decoder.kind.eq(fetch.kind), decoder.group.eq(fetch.group)]
+        m.d.comb += [
+            fetch.program.eq(self.program), fetch.count.eq(self.count),
+            decoder.valid.eq(fetch.instruction.valid), fetch.instruction.ready.eq(decoder.ready),
+            *(getattr(decoder, name).eq(getattr(fetch, name)) for name in ("kind", "group", "ends")),
+        ]
         shared = {Unit.DMA_IN: dma_in, Unit.DMA_OUT: dma_out}
         queues = []
         for number, (kind, unit) in enumerate(shared.items()):

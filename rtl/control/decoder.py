@@ -1,12 +1,12 @@
 """The dispatcher: checks instructions and hands them to the units' queues, in order."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import OPCODES, VERSION, Cause, Field, Mode, Opcode, Unit, layout, opcodes
+from gen.isa import VERSION, Cause, Field, Mode, Opcode, Unit, layout, opcodes
 from rtl.control.fetch import GROUP_BITS, KINDS
 from rtl.instruction import SHOWN_BITS, instruction_layout
 
@@ -95,20 +95,22 @@ class Checker(wiring.Component):
 
 
 class Decoder(wiring.Component):
-    """In the cycle in which it is shown, an instruction is taken if its unit's queue has room; it is pushed in the cycle after.
+    """In the cycle in which it is shown (`valid`), an instruction is taken (`ready`) if its unit's queue has room, and pushed in the next.
 
-    `kind` and `group` are the instruction's `fetch.route_of`. Barrier leaves when `quiet`; End then raises `ended`. A faulty instruction
-    leaves as well: `Checker` finds it, and the machine stops. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each group's own
-    (LOAD_H, LOAD_V, EXECUTE, STORE). All else is combinational.
+    `kind`, `group` and `ends` are the instruction's `fetch.route_of`. Barrier leaves when `quiet`; End then raises `ended`. A faulty
+    instruction leaves as well: `Checker` finds it, and the machine stops. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each
+    group's own (LOAD_H, LOAD_V, EXECUTE, STORE). All else is combinational.
     """
 
     def __init__(self, config: Config):
         self.config = config
         groups = config.array.groups
         super().__init__({
-            "instruction": In(stream.Signature(SHOWN_BITS)),
+            "valid": In(1),
+            "ready": Out(1),
             "kind": In(KINDS),
             "group": In(GROUP_BITS),
+            "ends": In(1),
             "quiet": In(1),
             "full_shared": In(len(SHARED)),
             "full": In(len(OWN)).array(groups),
@@ -119,19 +121,16 @@ class Decoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        bits, valid = self.instruction.payload, self.instruction.valid
-        common = data.View(instruction_layout("End"), bits[:instruction_layout("End").size])
-
         room = Cat(*(self.kind[unit] & ~full for unit, full in zip(SHARED, self.full_shared)))
-        m.d.sync += self.push_shared.eq(Mux(valid, room, 0))
+        m.d.sync += self.push_shared.eq(Mux(self.valid, room, 0))
         rooms = [room.any(), self.kind[-1] & self.quiet]
         for group, (full, push) in enumerate(zip(self.full, self.push)):
             mine = self.group == group if len(self.push) > 1 else 1
             room = Cat(self.kind[unit] & mine & ~full[number] for number, unit in enumerate(OWN))
-            m.d.sync += push.eq(Mux(valid, room, 0))
+            m.d.sync += push.eq(Mux(self.valid, room, 0))
             rooms.append(room.any())
         m.d.comb += [
-            self.instruction.ready.eq(Cat(*rooms).any()),
-            self.ended.eq(valid & self.quiet & (common.opcode == OPCODES["End"].code)),
+            self.ready.eq(Cat(*rooms).any()),
+            self.ended.eq(self.valid & self.quiet & self.ends),
         ]
         return m

@@ -6,21 +6,22 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from gen.config import Config
-from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, Unit, opcodes
+from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, Unit, opcodes
 from rtl.control.queue import Queue
 from rtl.instruction import SHOWN_BITS, instruction_layout, shown
 from rtl.interfaces import Tag, request_layout, response_layout
 
 KINDS = len(Unit) + 1     # what an instruction needs to be dispatched: room in a unit's queue, or (the last bit) quiet
 GROUP_BITS = 2
-ROUTE = data.StructLayout({"kind": KINDS, "group": GROUP_BITS})
+ROUTE = data.StructLayout({"kind": KINDS, "group": GROUP_BITS, "ends": 1})
 
 
 def route_of(config: Config, bits) -> Value:
-    """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode. And the group, modulo four."""
+    """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode. The group, modulo four. And
+    whether it is End."""
     group = instruction_layout("End")(bits[:instruction_layout("End").size]).group
     kinds = (Cat(bits[:4] == op.code for op in opcodes(config) if op.unit is unit).any() for unit in (*Unit, None))
-    return Cat(*kinds, group[:GROUP_BITS])
+    return Cat(*kinds, group[:GROUP_BITS], bits[:4] == OPCODES["End"].code)
 
 
 class Fetch(wiring.Component):
@@ -28,9 +29,9 @@ class Fetch(wiring.Component):
 
     A burst of `config.fetch_instructions` is asked for in the cycle after there is room for it. An instruction whose last byte arrives in
     cycle t is on `instruction` in t+1, as `shown` cuts it. Dispatch is decided late in a cycle: what is taken in d leaves in d+1, till then
-    its payload stays; the next one is shown in d+2. `kind` and `group` are its `route_of`, there at the start of a cycle. `index` is its
-    place in the program, `exhausted` that all `count` have left; instructions beyond are never shown. `busy`: beats are being asked for or
-    on their way.
+    its payload stays; the next one is shown in d+2. `kind`, `group` and `ends` are its `route_of`, there at the start of a cycle. `index`
+    is its place in the program, `exhausted` that all `count` have left; instructions beyond are never shown. `busy`: beats are being asked
+    for or on their way.
     """
 
     def __init__(self, config: Config):
@@ -43,6 +44,7 @@ class Fetch(wiring.Component):
             "instruction": Out(stream.Signature(SHOWN_BITS)),
             "kind": Out(KINDS),
             "group": Out(GROUP_BITS),
+            "ends": Out(1),
             "index": Out(32),
             "exhausted": Out(1),
             "busy": Out(1),
@@ -119,6 +121,7 @@ class Fetch(wiring.Component):
             self.instruction.payload.eq(rows.head.p.bits.word_select(place, SHOWN_BITS)),
             self.kind.eq(rows.head.p.routes[place].kind),
             self.group.eq(rows.head.p.routes[place].group),
+            self.ends.eq(rows.head.p.routes[place].ends),
         ]
         with m.If(popped):
             m.d.sync += [self.index.eq(following), following.eq(following + 1)]

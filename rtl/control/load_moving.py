@@ -50,13 +50,13 @@ class LoadMoving(wiring.Component):
 
         # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder.
         start, follow, begin = Signal(), Signal(), Signal()
-        fresh, again = Signal(), Signal()           # free for the queue head, for the next wave
+        fresh, again = Signal(init=1), Signal()     # free for the queue head, for the next wave
+        single = Signal()                           # the queue head is a SetConv or has a single wave
         shift = log2_parts(load.mode, unit)
         head_streamed = Signal.like(free)
         m.d.comb += head_streamed.eq((load.rows >> shift) + (load.rows & ((1 << shift) - 1)).any())
         m.d.comb += [
-            fresh.eq((~issuing | last) & ~more),
-            again.eq((~issuing | last) & more),
+            single.eq(is_conv | (load.waves == 1)),
             start.eq(fresh & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
             follow.eq(again & (free >= streamed)),
             begin.eq((start & ~is_conv) | follow),
@@ -75,7 +75,7 @@ class LoadMoving(wiring.Component):
         m.d.sync += free.eq(Mux(begin, free + self.release - taken, free + self.release))
         with m.If(fresh):
             m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(head_streamed)]
-            m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~is_conv & (load.waves != 1))]
+            m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~single)]
         with m.Elif(follow):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
 
@@ -83,13 +83,19 @@ class LoadMoving(wiring.Component):
         with m.If(set_conv):
             m.d.sync += conv.eq(new_conv)
 
-        # Issue cycles.
+        # Issue cycles. The unit is free when none comes next, or the wave's last one. `short`: the wave has one issue cycle.
+        short, ending = Signal(), Signal()
+        m.d.comb += [short.eq(Mux(more, 0, is_conv) | (rows <= (1 << rate))), ending.eq(left <= (2 << current.rate))]
         with m.If(fresh | again):
-            m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows), many.eq(rows[2:].any())]
-            m.d.sync += last.eq(Mux(more, 0, is_conv) | (rows <= (1 << rate)))
+            m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows), many.eq(rows[2:].any()), last.eq(short)]
         with m.Else():
-            m.d.sync += [first.eq(0), last.eq(left <= (2 << current.rate)), left.eq(left - (1 << current.rate)),
-                         many.eq(left >= (1 << current.rate) + 4)]
+            m.d.sync += [first.eq(0), last.eq(ending), left.eq(left - (1 << current.rate)), many.eq(left >= (1 << current.rate) + 4)]
+        with m.If(fresh):
+            m.d.sync += [fresh.eq(Mux(start, short & single, 1)), again.eq(start & short & ~single)]
+        with m.Elif(again):
+            m.d.sync += [fresh.eq(follow & short & (waves == 1)), again.eq(Mux(follow, short & (waves != 1), 1))]
+        with m.Else():
+            m.d.sync += [fresh.eq(ending & ~more), again.eq(ending & more)]
 
         # Where the step's rows go.
         mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()

@@ -43,10 +43,10 @@ class LoadStationary(wiring.Component):
         current = Signal(instruction_layout("LdLBUF_V"))
 
         start, follow, decide = Signal(), Signal(), Signal()
-        available = (~issuing | last) & some
+        fresh, again = Signal(init=1), Signal() # free for the queue head, for the next tile
         m.d.comb += [
-            start.eq(available & ~more & self.instruction.valid & self.tokens.ready),
-            follow.eq(available & more),
+            start.eq(fresh & some & self.instruction.valid & self.tokens.ready),
+            follow.eq(again & some),
             decide.eq(start | follow),
             self.instruction.ready.eq(start),
             self.tokens.wait.eq(load.wait),
@@ -55,26 +55,34 @@ class LoadStationary(wiring.Component):
             self.tokens.signal.eq(Mux(issuing & last & ~more, current.signal, 0)),
             self.tokens.signal_group.eq(current.group),
         ]
-        m.d.sync += free.eq(free + self.release - decide)
+        # A decision comes late in the cycle: what it brings and only matters in issue cycles is taken over whenever the unit is free for
+        # it, decided or not.
         m.d.comb += returned.eq(free + self.release)
-        m.d.sync += some.eq(Mux(decide, returned[1:].any(), returned.any()))
-        with m.If(start):
-            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), waves.eq(load.waves - 1), more.eq(load.waves != 1)]
+        m.d.sync += [free.eq(Mux(decide, returned - 1, returned)), some.eq(Mux(decide, returned[1:].any(), returned.any()))]
+        with m.If(fresh):
+            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), waves.eq(load.waves - 1)]
+            m.d.sync += more.eq(start & (load.waves != 1))
         with m.Elif(follow):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
-        with m.If(decide):
-            m.d.sync += [issuing.eq(1), first.eq(1), row.eq(0), last.eq(side == 1)]
+        with m.If(fresh | again):
+            m.d.sync += [issuing.eq(decide), first.eq(1), row.eq(0), last.eq(side == 1)]
         with m.Else():
             m.d.sync += [first.eq(0), row.eq(row + 1), last.eq(row + 2 == side)]
-            with m.If(last):
-                m.d.sync += issuing.eq(0)
+        # Free again when no issue cycle comes next, or a tile's last one.
+        short, single, final = side == 1, load.waves == 1, waves == 1
+        with m.If(fresh):
+            m.d.sync += [fresh.eq(Mux(start, short & single, 1)), again.eq(start & short & ~single)]
+        with m.Elif(again):
+            m.d.sync += [fresh.eq(follow & short & final), again.eq(Mux(follow, short & ~final, 1))]
+        with m.Else():
+            m.d.sync += [fresh.eq((row + 2 == side) & ~more), again.eq((row + 2 == side) & more)]
 
         # Tiles lie one behind the other in the slice and in the ring: both addresses just run on.
         stride, place = Signal(3), Signal(ADDRESS_BITS, reset_less=True)
         m.d.comb += stride.eq(words_a_row(current.mode) if flex else 1)
         with m.If(issuing):
             m.d.sync += place.eq(place + stride)
-        with m.If(start):
+        with m.If(fresh):
             m.d.sync += place.eq(load.address)
         for core, address in enumerate(self.read.addresses):
             m.d.comb += address.eq(place + (word_of(current.mode, core) if flex else 0))

@@ -163,9 +163,12 @@ class HostLink(wiring.Component):
                 m.next = "judge"
             with m.State("judge"):
                 m.d.comb += crc.restart.eq(1)
-                m.d.sync += [status.eq(judged), index.eq(0), carries.eq((judged == Status.OK) & (hello | read))]
+                m.d.sync += [status.eq(judged), index.eq(0)]
+                m.next = "conclude"
+            with m.State("conclude"):
+                m.d.sync += carries.eq((status == Status.OK) & (hello | read))
                 m.next = "head"
-                with m.If((judged == Status.OK) & (hello | (behind == 0))):
+                with m.If((status == Status.OK) & (hello | (behind == 0))):
                     m.d.sync += [expected.eq(header.sequence + 1), greeted.eq(1)]
                     with m.If(write):
                         m.next = "place"

@@ -8,6 +8,8 @@
 | mbs-fs | as archopt | one, with the sub-batch of its largest unit |
 | mbs1 | as archopt | chosen for the least traffic |
 | mbs2 | as archopt | the same, with a block's input and waiting branches kept on chip |
+| mbs3 | as archopt | ours: as mbs2; the backward pass normalises and activates again instead of reading results, and weight gradients are
+computed for the whole mini-batch behind a group where their sums would move more |
 
 Groups begin and end at cuts of the network. *Greedy*, as the paper has it: blocks of as many iterations side by side, then neighbours are
 merged, the best pair first, as long as traffic falls. *Optimal*: of all ways to cut, by dynamic programming; a border costs the same
@@ -32,6 +34,7 @@ class Variant(enum.StrEnum):
     MBS_FS = "mbs-fs"
     MBS1 = "mbs1"
     MBS2 = "mbs2"
+    MBS3 = "mbs3"
 
     @property
     def double_buffered(self) -> bool:
@@ -55,7 +58,8 @@ def groups_of(sequence: Sequence, variant: Variant, batch: int, buffer: int, *, 
             return sub_batch(sequence, range(number, number + 1), batch, buffer, False) == batch
 
         return _runs(units, fits, lambda run, fitting: Group(run, batch if fitting else 0))
-    inter_branch = variant is Variant.MBS2
+    ours = variant is Variant.MBS3
+    inter_branch = ours or variant is Variant.MBS2
     if variant is Variant.MBS_FS:
         def possible(number: int) -> bool:
             return sub_batch(sequence, range(number, number + 1), batch, buffer, False) > 0
@@ -65,7 +69,7 @@ def groups_of(sequence: Sequence, variant: Variant, batch: int, buffer: int, *, 
 
     def group(start: int, stop: int) -> Group:
         run = range(sequence.blocks[start].start, sequence.blocks[stop - 1].stop)
-        return Group(run, sub_batch(sequence, run, batch, buffer, inter_branch), inter_branch)
+        return Group(run, sub_batch(sequence, run, batch, buffer, inter_branch), inter_branch, recompute=ours, defer=ours)
 
     @cache
     def cost(start: int, stop: int) -> int:

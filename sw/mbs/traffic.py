@@ -23,11 +23,15 @@ BATCH_NORM_PASSES = 2
 
 @dataclass(frozen=True)
 class Group:
-    """Units that a sub-batch passes on chip. `sub_batch` 0: layer by layer, nothing stays."""
+    """Units that a sub-batch passes on chip. `sub_batch` 0: layer by layer, nothing stays. `recompute`: normalised results are not kept for
+    the backward pass, which has what they were computed from. `defer`: where it moves less, a weight gradient is computed behind the
+    group's backward pass for the whole mini-batch, instead of summed up from sub-batch to sub-batch."""
 
     units: range
     sub_batch: int
     inter_branch: bool = False
+    recompute: bool = False
+    defer: bool = False
 
     def iterations(self, batch: int) -> int:
         """How often the group runs for a mini-batch."""
@@ -55,11 +59,12 @@ class Bytes:
 
 @dataclass
 class UnitTraffic:
-    """A unit's bytes in the two halves of a step."""
+    """A unit's bytes in the two halves of a step; `deferred`: its weight gradient comes behind its group's backward pass."""
 
     name: str
     forward: Bytes = field(default_factory=Bytes)
     backward: Bytes = field(default_factory=Bytes)
+    deferred: bool = False
 
     @property
     def total(self) -> int:
@@ -108,7 +113,15 @@ class _Context:
         """Whether a unit's result has to be in DRAM: for a reader that is not there yet, or for a product's weight gradient."""
         readers = self.sequence.readers[unit.name]
         kept = self.training and any(self.sequence.units[reader].product is not None for reader in readers)
-        return not readers or kept or not all(self.on_chip(unit.name, reader) for reader in readers)
+        return not readers or (kept and not self.recomputed(unit.name)) or not all(self.on_chip(unit.name, reader) for reader in readers)
+
+    def recomputed(self, name: str) -> bool:
+        """Whether the backward pass makes a result anew from what normalisations of the group read; those come back for them anyway."""
+        if not self.group.recompute or self.is_input(name) or self.sequence.place[name] not in self.group.units:
+            return False
+        unit = self.sequence.units[self.sequence.place[name]]
+        return unit.norm or (unit.concatenates and all(
+            self.recomputed(source) and self.on_chip(source, self.sequence.place[name]) for source in unit.inputs))
 
     def gradient_in(self, unit: Unit) -> int:
         """Bytes of the gradients that a unit's readers left in DRAM for it (the loss's gradient of the last one is small, and counted)."""
@@ -133,18 +146,24 @@ def _serialised(context: _Context, number: int, unit: Unit) -> UnitTraffic:
     kept = 0
     if unit.norm:
         kept += FEATURE_BYTES * context.batch * prod(unit.first.shape)
-    if unit.relu:
+    if unit.relu and not context.recomputed(unit.name):
         kept += context.batch * unit.elements * MASK_BITS // 8
     if unit.choices:
         kept += context.batch * unit.elements * ceil(log2(unit.choices)) // 8
     forward.saved = backward.saved = kept
     if unit.product:
-        backward.saved += sum(context.bytes_of(name, number) for name in unit.inputs)
-        backward.weight_gradients = GRADIENT_BYTES * unit.weights * (2 * iterations - 1)
+        there = sum(context.bytes_of(name, number) for name in unit.inputs if context.recomputed(name) and context.on_chip(name, number))
+        read = sum(context.bytes_of(name, number) for name in unit.inputs)
+        sums = GRADIENT_BYTES * unit.weights * 2 * (iterations - 1)
+        again = 2 * FEATURE_BYTES * context.batch * prod(unit.first.shape)      # the gradient of its result, written and read
+        found.deferred = context.group.defer and again + there < sums
+        backward.saved += read - (0 if found.deferred else there)
+        backward.gradients = again if found.deferred else 0
+        backward.weight_gradients = GRADIENT_BYTES * unit.weights + (0 if found.deferred else sums)
     outward = [name for name in unit.inputs if not context.is_input(name)]
     if unit.product and outward:
         backward.weights = FEATURE_BYTES * unit.weights * iterations
-    backward.gradients = context.gradient_in(unit)
+    backward.gradients += context.gradient_in(unit)
     backward.gradients += sum(context.bytes_of(name, number) for name in outward if not context.on_chip(name, number))
     return found
 

@@ -89,8 +89,8 @@ def shown(word: int) -> int:
 
 
 def show(ctx, decoder: Decoder, word: int):
-    """An instruction and its kind."""
-    ctx.set(decoder.instruction.payload, shown(word))
+    """An instruction's kind, group, and whether it is End."""
+    ctx.set(decoder.ends, word & 15 == OPCODES["End"].code)
     ctx.set(decoder.group, word >> 8 & 3)
     op = BY_CODE.get(word & 15)
     ctx.set(decoder.kind, 0 if op is None else 1 << (6 if op.unit is None else op.unit))
@@ -138,7 +138,7 @@ def test_each_goes_to_its_queue():
         show(ctx, decoder, int.from_bytes(Instruction("SetConv").encode(), "little"))
         await ctx.tick()
         assert not ctx.get(decoder.push_shared) and not any(ctx.get(push) for push in decoder.push)
-        ctx.set(decoder.instruction.valid, 1)
+        ctx.set(decoder.valid, 1)
         for _ in range(600):
             name, group = rng.choice([name for name, op in OPCODES.items() if op.unit is not None]), rng.randrange(4)
             unit = OPCODES[name].unit
@@ -153,7 +153,7 @@ def test_each_goes_to_its_queue():
                 want_shared = 1 << SHARED.index(unit) & ~full_shared
             else:
                 want[group] = 1 << OWN.index(unit) & ~full[group]
-            assert ctx.get(decoder.instruction.ready) == bool(want_shared or any(want))
+            assert ctx.get(decoder.ready) == bool(want_shared or any(want))
             await ctx.tick()
             assert ctx.get(decoder.push_shared) == want_shared
             assert [ctx.get(push) for push in decoder.push] == want
@@ -165,12 +165,12 @@ def test_barrier_and_end_wait_for_quiet():
     decoder = Decoder(PRESETS["tiny"])
 
     async def bench(ctx):
-        ctx.set(decoder.instruction.valid, 1)
+        ctx.set(decoder.valid, 1)
         for name, ends in (("Barrier", False), ("End", True)):
             show(ctx, decoder, int.from_bytes(Instruction(name).encode(), "little"))
             for quiet in (0, 1):
                 ctx.set(decoder.quiet, quiet)
-                assert ctx.get(decoder.instruction.ready) == quiet
+                assert ctx.get(decoder.ready) == quiet
                 assert ctx.get(decoder.ended) == (ends and quiet)
         show(ctx, decoder, 0x21)      # an End of another version ends the program as well, but with an error
         assert ctx.get(decoder.ended)

@@ -81,6 +81,7 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
                 pops.append((cycle, ctx.get(fetch.instruction.payload)))
                 op = BY_CODE.get(pops[-1][1] & 15)
                 assert ctx.get(fetch.group) == pops[-1][1] >> 8 & 3
+                assert ctx.get(fetch.ends) == (op is not None and op.name == "End")
                 assert ctx.get(fetch.kind) == (0 if op is None else 1 << (len(Unit) if op.unit is None else op.unit))
             await ctx.tick()
         assert not ctx.get(fetch.busy)
