@@ -171,15 +171,20 @@ class RowWalk(wiring.Component):
             # In a tall mode core 2 always has the first row of a step.
             tall = ~load.mode[1] if flex and core >= 2 else Const(0, 1)
             lower = Mux(tall, load.pitch, rows_between) if core == 2 else rows_between + (load.pitch & tall.replicate(ADDRESS_BITS))
+            turned = register(f"{name}_turned", 1)
             with m.If(self.start):
-                m.d.sync += [place.eq(new_place), between.eq(lower)]
+                m.d.sync += [place.eq(new_place), between.eq(lower), turned.eq(new["near"] & (new["columns"][:2] <= new_place))]
+            with m.Elif(self.again):
+                m.d.sync += turned.eq(first["near"] & (first["columns"][:2] <= place))
+            with m.Elif(self.step):
+                m.d.sync += turned.eq(next_["near"] & (next_["columns"][:2] <= place))
             address = Signal(ADDRESS_BITS, name=f"{name}_address")
             filler, bank = ~self.rows[2] & (place >= self.rows[:2]), (self._config.banks - 1).bit_length()
             # Of the address the bank is needed first: from both bases, while it is still being found out which of them it is.
             banks = [low_sum(base[:bank], between[:bank]) for base in (here, behind)]
             m.d.comb += [
                 self.places[core].eq(place),
-                self.turned[core].eq(now["near"] & (columns[:2] <= place)),
+                self.turned[core].eq(turned),
                 address.eq(Mux(self.turned[core], behind, here) + between),
                 self.addresses[core].eq(Cat(Mux(filler, here[:bank], Mux(self.turned[core], banks[1], banks[0])), address[bank:])),
             ]

@@ -13,7 +13,7 @@ from rtl.control.walk import Walk
 from rtl.instruction import entry_layout, instruction_layout
 from rtl.interfaces import ADDRESS_BITS, SLICE_BITS, TOKEN_BITS, BufferRead, Tag, TokenPort, request_layout
 
-AHEAD = 8       # beats read ahead: at least the DMA_OUT_LATENCY - 1 cycles from an accepted beat to the one read in its place
+AHEAD = 8       # beats read ahead: at least the DMA_OUT_LATENCY + 1 cycles from an accepted beat to the one read in its place
 
 
 class DmaOut(wiring.Component):
@@ -24,7 +24,7 @@ class DmaOut(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        assert AHEAD >= DMA_OUT_LATENCY - 1
+        assert AHEAD >= DMA_OUT_LATENCY + 1
         self.config = config
         super().__init__({
             "instruction": In(stream.Signature(entry_layout(config, Unit.DMA_OUT))),
@@ -75,14 +75,14 @@ class DmaOut(wiring.Component):
         m.d.comb += [self.tokens.signal.eq(Mux(done, signal, 0)), self.tokens.signal_group.eq(self.read_group)]
 
         # Reads: as long as the beats on their way and in the queue leave room for one more
-        to_read, room, some = Signal(), Signal(range(AHEAD + 1), init=AHEAD), Signal(init=1)    # some: room != 0, known a cycle ahead
+        to_read, room, some = Signal(), Signal(range(AHEAD + 1), init=AHEAD), Signal(init=1)    # some: surely room in this cycle
         m.d.comb += [
             self.read.enable.eq(to_read & some),
             self.read.slice.eq(place),
             reading.advance.eq(self.read.enable),
             *(address.eq(reading.address + i) for i, address in enumerate(self.read.addresses)),
         ]
-        m.d.sync += [room.eq(room + sent - self.read.enable), some.eq(sent | room[1:].any() | (some & ~to_read))]
+        m.d.sync += [room.eq(room + sent - self.read.enable), some.eq(room[1:].any() | (some & ~to_read))]
         with m.If(decided):
             m.d.sync += to_read.eq(1)
         with m.Elif(self.read.enable & reading.final):
