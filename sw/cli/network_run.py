@@ -55,7 +55,7 @@ def add_options(command):
     command.add_argument("--report", metavar="FILE.html", help="of a network: write plots and a table as one page")
     command.add_argument("--trace", metavar="FILE.json", help="of a network: write every instruction in time, for Perfetto")
     command.add_argument("--schedule", metavar="NAME",
-                         help=f"of a training step: baseline, archopt, il, mbs-fs, mbs1 or mbs2 (default: {DEFAULT_SCHEDULE})")
+                         help=f"of a training step: baseline, archopt, il, mbs-fs, mbs1, mbs2 or mbs3 (ours; default: {DEFAULT_SCHEDULE})")
 
 
 def run(options) -> int:

@@ -46,19 +46,19 @@ def training(config: Config, network: Network, batch: int, variant: Variant,
         for number in group.units:
             unit = sequence.units[number]
             tell(unit.name)
-            forward += unit_costs(config, network, unit, [Phase.FORWARD], sizes, variant, moved[unit.name].forward)
-            backward = [*unit_costs(config, network, unit, [Phase.WEIGHT_GRADIENT, Phase.DATA_GRADIENT], sizes, variant,
-                                    moved[unit.name].backward), *backward]
+            forward += unit_costs(config, network, unit, {Phase.FORWARD: sizes}, variant, moved[unit.name].forward)
+            phases = {Phase.WEIGHT_GRADIENT: [batch] if moved[unit.name].deferred else sizes, Phase.DATA_GRADIENT: sizes}
+            backward = [*unit_costs(config, network, unit, phases, variant, moved[unit.name].backward), *backward]
     return NetworkCost(network.name, config, batch, "training", [*forward, *backward], named)
 
 
-def unit_costs(config: Config, network: Network, unit: Unit, phases: list[Phase], sizes: list[int], variant: Variant,
+def unit_costs(config: Config, network: Network, unit: Unit, phases: dict[Phase, list[int]], variant: Variant,
                bytes_: Bytes) -> Iterator[LayerCost]:
-    """A unit's products in these phases, or its bytes alone; `sizes` are the sub-batches."""
+    """A unit's products in these phases, each with its sub-batches, or its bytes alone."""
     found = []
     layer = unit.first
     on_vector_unit = isinstance(layer, Conv) and layer.depthwise
-    for phase in phases if unit.product and not on_vector_unit else ():
+    for phase, sizes in phases.items() if unit.product and not on_vector_unit else ():
         if phase is not Phase.DATA_GRADIENT or unit.inputs[0] != network.input_name:
             found.append(product_cost(config, [product_of(layer, phase, size) for size in sizes], variant))
     if not found:

@@ -8,8 +8,11 @@
 | mbs-fs | as archopt | one, with the sub-batch of its largest unit |
 | mbs1 | as archopt | chosen for the least traffic |
 | mbs2 | as archopt | the same, with a block's input and waiting branches kept on chip |
-| mbs3 | as archopt | ours: as mbs2; the backward pass normalises and activates again instead of reading results, and weight gradients are
-computed for the whole mini-batch behind a group where their sums would move more |
+| mbs3 | as archopt | ours: as mbs2, and the backward pass keeps and sums up less (below) |
+
+*mbs3* does not keep normalised results for the backward pass, which computes them again from what the normalisation read (that comes back
+for its own gradient anyway); and where the sums of a weight gradient would move more than the gradient of the layer's result, it computes
+the weight gradient behind the group for the whole mini-batch.
 
 Groups begin and end at cuts of the network. *Greedy*, as the paper has it: blocks of as many iterations side by side, then neighbours are
 merged, the best pair first, as long as traffic falls. *Optimal*: of all ways to cut, by dynamic programming; a border costs the same

@@ -83,17 +83,17 @@ def step(sequence: Sequence, variant: Variant, groups: list[Group], batch: int, 
             sizes.append(batch % group.sub_batch)
         for number in group.units:
             unit, work = sequence.units[number], {Phase.FORWARD: 0, Phase.WEIGHT_GRADIENT: 0, Phase.DATA_GRADIENT: 0}
+            bytes_ = moved[unit.name]
             for phase in work if unit.product else ():
                 if phase is Phase.DATA_GRADIENT and unit.inputs[0] == network.input_name:
                     continue
-                for size in sizes:
+                for size in [batch] if bytes_.deferred and phase is Phase.WEIGHT_GRADIENT else sizes:
                     item = product_of(unit.first, phase, size)
                     shape = item.m, item.n, item.k
                     work[phase] += item.groups * product_cycles(*shape, double_buffered=variant.double_buffered)
                     macs += item.macs
                     local += item.groups * local_bytes(*shape)
             forward, backward = work[Phase.FORWARD], work[Phase.WEIGHT_GRADIENT] + work[Phase.DATA_GRADIENT]
-            bytes_ = moved[unit.name]
             seconds += slower(forward, bytes_.forward.total, memory) + slower(backward, bytes_.backward.total, memory)
             compute += (forward + backward) / CLOCK
             dram += bytes_.total

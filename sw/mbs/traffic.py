@@ -1,6 +1,6 @@
 """DRAM bytes of a training step (or of inference), unit by unit, for a network cut into groups.
 
-Features are 16 bits; gradients of weights are summed in 32. Two ways to run a unit:
+Features, weights and their finished gradients are 16 bits; gradients are summed in 32 from sub-batch to sub-batch. Two ways to run a unit:
 
 *Layer by layer* (no group): every layer reads its inputs from DRAM and writes its result. Batch normalisation goes through its input twice,
 forward and backward, since a mini-batch does not fit the buffer; an activation's backward reads its result.
@@ -17,7 +17,7 @@ from math import ceil, log2, prod
 
 from sw.mbs.units import FEATURE_BYTES, MASK_BITS, Sequence, Unit
 
-GRADIENT_BYTES = 4
+GRADIENT_BYTES, SUM_BYTES = 2, 4
 BATCH_NORM_PASSES = 2
 
 
@@ -154,7 +154,7 @@ def _serialised(context: _Context, number: int, unit: Unit) -> UnitTraffic:
     if unit.product:
         there = sum(context.bytes_of(name, number) for name in unit.inputs if context.recomputed(name) and context.on_chip(name, number))
         read = sum(context.bytes_of(name, number) for name in unit.inputs)
-        sums = GRADIENT_BYTES * unit.weights * 2 * (iterations - 1)
+        sums = SUM_BYTES * unit.weights * 2 * (iterations - 1)
         again = 2 * FEATURE_BYTES * context.batch * prod(unit.first.shape)      # the gradient of its result, written and read
         found.deferred = context.group.defer and again + there < sums
         backward.saved += read - (0 if found.deferred else there)

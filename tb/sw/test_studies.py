@@ -52,6 +52,7 @@ def test_mbs_steps(name):
     assert steps[Variant.ARCHOPT].dram_bytes == steps[Variant.BASELINE].dram_bytes
     assert steps[Variant.ARCHOPT].seconds < steps[Variant.BASELINE].seconds
     assert steps[Variant.MBS2].dram_bytes <= steps[Variant.MBS1].dram_bytes < steps[Variant.BASELINE].dram_bytes
+    assert steps[Variant.MBS3].dram_bytes <= steps[Variant.MBS2].dram_bytes
     assert steps[Variant.MBS2].dram_bytes <= mbs.point(name, Variant.MBS2, optimal=False).step.dram_bytes
     slow_first = sorted(MEMORIES.values(), key=lambda one: one.bandwidth)
     times = [mbs.point(name, Variant.MBS2, memory=memory.name).step.seconds for memory in slow_first]
