@@ -10,6 +10,7 @@ OPTIONS = ("batch", "phase", "schedule", "report", "trace")
 PHASES = ("inference", "training")
 DEFAULT_SCHEDULE = "archopt"
 SLOWEST, FASTEST = Fraction(1, 8), 1024      # bytes a cycle of a memory port
+MOST_PARTS = 64     # denominator of a named memory's bytes a cycle
 
 
 def names() -> tuple[str, ...]:
@@ -69,9 +70,6 @@ def run(options) -> int:
             raise UserError(f"{field} = {getattr(options, field)!r} is not for networks, which have no data (of a model give --input)")
     config, pace = on_port(configuration(options), options.memory)
     batch, phase = integer("batch", options.batch or "1", 1, 1 << 16), options.phase or PHASES[0]
-    if phase == "training" and pace != 1:
-        raise UserError(f"memory = {options.memory!r}: a training step takes {config.memory.bytes_per_cycle} bytes a cycle, or another "
-                        "power of two")
     from sw.compiler.errors import CompileError
     from sw.cost.programs import inference
     from sw.cost.steps import training
@@ -80,7 +78,7 @@ def run(options) -> int:
     try:
         with progress(options.program) as tell:
             if phase == "training":
-                cost = training(config, built, batch, schedule(options.schedule), tell)
+                cost = training(config, built, batch, schedule(options.schedule), tell, pace)
             elif options.schedule is not None:
                 raise UserError(f"schedule = {options.schedule!r} is for --phase training")
             else:
@@ -113,18 +111,23 @@ def schedule(name: str | None):
 
 
 def on_port(config, memory: str | None):
-    """The configuration for `--memory port:BYTES`, and the beats that its memory port accepts a cycle. Raises UserError, ConfigError."""
+    """The configuration for `--memory`, and the beats that its memory port accepts a cycle. Raises UserError, ConfigError."""
+    from sw.mbs.time import CLOCK, MEMORIES
+
     if memory is None:
         return config, Fraction(1)
     kind, _, text = memory.partition(":")
-    if kind != "port":
-        raise UserError(f"memory = {memory!r} must be port:BYTES, bytes a cycle of the memory port")
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"memory port = {text!r} must be a number of bytes a cycle") from None
+    if memory in MEMORIES:
+        rate = Fraction(round(MEMORIES[memory].bandwidth), round(CLOCK)).limit_denominator(MOST_PARTS)
+    elif kind == "port":
+        try:
+            rate = Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            raise UserError(f"memory port = {text!r} must be a number of bytes a cycle") from None
+    else:
+        raise UserError(f"memory = {memory!r} is none of {', '.join(MEMORIES)} or port:BYTES, bytes a cycle of the memory port")
     if not SLOWEST <= rate <= FASTEST:
-        raise UserError(f"memory port = {text} is outside {SLOWEST}..{FASTEST} bytes a cycle")
+        raise UserError(f"memory port = {text or memory} is outside {SLOWEST}..{FASTEST} bytes a cycle")
     from sw.cost import programs
 
     return programs.on_port(config, rate)

@@ -50,9 +50,9 @@ def add(commands):
     network_run.add_options(command)
     add_board(command)
     add_configuration(command)
-    command.add_argument("--memory", metavar="FILE|port:BYTES",
-                         help="of a program: bytes of main memory from address 0, zeros where there is none; "
-                              "of a network: bytes a cycle of the memory port")
+    command.add_argument("--memory", metavar="FILE|NAME|port:BYTES",
+                         help="of a program: bytes of main memory from address 0, zeros where there is none; of a network: bytes a cycle "
+                              "of the memory port, or a memory (hbm2, hbm2x2, gddr5, lpddr4, sdr-ulx3s) beside a machine at 0.7 GHz")
     command.add_argument("--size", metavar="BYTES", help="least size of main memory (default: 65536); raw code lies behind it")
     command.add_argument("--limit", metavar="CYCLES", help="cycles after which to give up (default: 1000000)")
     command.add_argument("--out", metavar="FILE", help="write main memory as it is afterwards")

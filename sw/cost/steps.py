@@ -9,6 +9,8 @@ cycles yet: they are estimates.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 
 from gen.config import Config
 from gen.isa import Mode
@@ -31,8 +33,8 @@ def buffer_bytes(config: Config) -> int:
 
 
 def training(config: Config, network: Network, batch: int, variant: Variant,
-             tell: Callable[[str], None] = lambda text: None) -> NetworkCost:
-    """A training step of `batch` samples."""
+             tell: Callable[[str], None] = lambda text: None, pace: Fraction = Fraction(1)) -> NetworkCost:
+    """A training step of `batch` samples on a machine whose memory port accepts `pace` beats a cycle."""
     tell("choosing the groups")
     sequence = units_of(network)
     groups = groups_of(sequence, variant, batch, buffer_bytes(config))
@@ -46,14 +48,14 @@ def training(config: Config, network: Network, batch: int, variant: Variant,
         for number in group.units:
             unit = sequence.units[number]
             tell(unit.name)
-            forward += unit_costs(config, network, unit, {Phase.FORWARD: sizes}, variant, moved[unit.name].forward)
+            forward += unit_costs(config, network, unit, {Phase.FORWARD: sizes}, variant, moved[unit.name].forward, pace)
             phases = {Phase.WEIGHT_GRADIENT: [batch] if moved[unit.name].deferred else sizes, Phase.DATA_GRADIENT: sizes}
-            backward = [*unit_costs(config, network, unit, phases, variant, moved[unit.name].backward), *backward]
-    return NetworkCost(network.name, config, batch, "training", [*forward, *backward], named)
+            backward = [*unit_costs(config, network, unit, phases, variant, moved[unit.name].backward, pace), *backward]
+    return NetworkCost(network.name, config, batch, "training", [*forward, *backward], named, pace)
 
 
 def unit_costs(config: Config, network: Network, unit: Unit, phases: dict[Phase, list[int]], variant: Variant,
-               bytes_: Bytes) -> Iterator[LayerCost]:
+               bytes_: Bytes, pace: Fraction) -> Iterator[LayerCost]:
     """A unit's products in these phases, each with its sub-batches, or its bytes alone."""
     found = []
     layer = unit.first
@@ -64,7 +66,7 @@ def unit_costs(config: Config, network: Network, unit: Unit, phases: dict[Phase,
     if not found:
         phase = Phase.FORWARD if Phase.FORWARD in phases else "backward"
         found = [LayerCost(name=unit.name, phase=phase, remark="vector unit, not counted" if on_vector_unit else "bytes alone")]
-    port = -(-bytes_.total // config.memory.bytes_per_cycle)
+    port = ceil(bytes_.total / (config.memory.bytes_per_cycle * pace))
     late = max(0, port - sum(cost.cycles for cost in found))
     first = replace(found[0], cycles=found[0].cycles + late, energy_pj=found[0].energy_pj + bytes_.total * load_table().dram,
                     traffic=found[0].traffic | {"dram_bytes": bytes_.total},

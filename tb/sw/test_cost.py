@@ -14,6 +14,7 @@ from gen.files import ROOT
 from gen.isa import Mode
 from gen.presets import PRESETS
 from sw.cli.main import main
+from sw.cli.network_run import on_port
 from sw.compiler import Addition, Gemm, Pooling, Window, compile_conv, compile_gemm, compile_pool
 from sw.compiler.lower import compile_product
 from sw.cost.programs import inference
@@ -100,14 +101,27 @@ def test_command(tmp_path, capsys):
     assert report["mbs_groups"] and not report["proved"]
 
 
+@pytest.mark.parametrize("phase", ["inference", "training"])
+def test_named_memories_and_slow_ports(phase, capsys):
+    """hbm2: 300 GiB a second at 0.7 GHz are 460 bytes a cycle. A slower port takes longer; a step is never faster than its bytes."""
+    cycles = []
+    for memory in ("port:1024", "hbm2", "port:2.5"):
+        assert main(["run", "vgg8@0.25", "--config", "paper", "--phase", phase, "--memory", memory, "--json", "-"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        cycles.append(found["cycles"])
+    assert cycles == sorted(cycles) and cycles[0] < cycles[2] >= found["dram_bytes"] / 2.5
+    config, pace = on_port(PRESETS["paper"], "hbm2")
+    assert float(config.memory.bytes_per_cycle * pace) == pytest.approx(300 * 2**30 / 0.7e9, rel=1e-3)
+
+
 @pytest.mark.parametrize("words,message", [
     (["resnet50@9"], "multiplier = 9 is outside 1/16..4"),
     (["resnet50", "--batch", "0"], "batch = 0 is outside 1..65536"),
     (["resnet50", "--engine", "rtl"], "engine = 'rtl' is none of model"),
-    (["resnet50", "--memory", "hbm"], "memory = 'hbm' must be port:BYTES"),
+    (["resnet50", "--memory", "hbm"], "memory = 'hbm' is none of hbm2, hbm2x2, gddr5, lpddr4, sdr-ulx3s or port:BYTES"),
     (["resnet50", "--memory", "port:much"], "memory port = 'much' must be a number of bytes a cycle"),
     (["resnet50", "--memory", "port:0"], "memory port = 0 is outside 1/8..1024 bytes a cycle"),
-    (["resnet50", "--memory", "port:2.5", "--phase", "training"], "memory = 'port:2.5': a training step takes 8 bytes a cycle"),
+    (["resnet50", "--memory", "hbm2x2", "--config", "tiny"], "memory.bytes_per_cycle = 1024 is outside"),
     (["resnet50", "--schedule", "mbs2"], "schedule = 'mbs2' is for --phase training"),
     (["resnet50", "--phase", "training", "--schedule", "mbs9"], "schedule = 'mbs9' is none of baseline, archopt, il, mbs-fs, mbs1, mbs2"),
     (["resnet50", "--input", "x.npz"], "input = 'x.npz' is not for networks"),
