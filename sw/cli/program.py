@@ -42,8 +42,9 @@ def add(commands):
     command.add_argument("program", metavar="FILE|NETWORK",
                          help="a program file (for its own machine), raw code, a model (.onnx) with --input; or, for its cost, a name "
                               "(resnet50, resnet50@0.75, resnet50@prunetrain:0.2:90, ...), a model (.onnx) or a topology (.csv)")
-    command.add_argument("--engine", choices=("rtl", "model", "board"),
-                         help="generated hardware (default), functional and cycle model, or a board; networks have the model only")
+    command.add_argument("--engine", choices=("rtl", "model", "golden", "board"),
+                         help="generated hardware (default), functional and cycle model, a board; of a model numpy, too; the cost of a "
+                              "network is the model's")
     command.add_argument("--input", metavar="FILE.npz", help="of a model: an array for each of its inputs")
     command.add_argument("--output", metavar="FILE.npz", help="of a model: write its outputs here")
     command.add_argument("--json", metavar="FILE", help="of a model or network: write nodes or layers as JSON (- for standard output)")
@@ -155,6 +156,8 @@ def run(options) -> int:
     for field in ("input", "output", "json"):
         if getattr(options, field) is not None:
             raise UserError(f"{field} = {getattr(options, field)!r} is for models (.onnx); a program takes --memory and --out")
+    if options.engine == "golden":
+        raise UserError("engine = 'golden' is for models (.onnx), not for programs")
     out, program = output_file("out", options.out), load(options.program)
     size, limit = integer("size", options.size or "65536", 1), integer("limit", options.limit or "1000000", 1)
     data = read_bytes("memory", options.memory) if options.memory else b""

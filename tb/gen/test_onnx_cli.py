@@ -39,6 +39,14 @@ def test_outputs_and_json(folder, capsys):
     assert "on the host: the machine has no Sigmoid" in text and "1 of 3 nodes on the machine" in text
 
 
+def test_the_golden_engine(folder, capsys):
+    """It runs nothing: its cycles are predictions. Programs have none."""
+    assert main(["run", "m.onnx", "--engine", "golden", "--config", "tiny", "--input", "x.npz", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == 5 * 9 * 7
+    assert main(["run", "x.npz", "--engine", "golden"]) == 2
+    assert capsys.readouterr().err == "flexwave: engine = 'golden' is for models (.onnx), not for programs\n"
+
+
 @pytest.mark.parametrize("words,message", [
     (["m.onnx", "--output", "y.npz"], "output = 'y.npz' is not for networks, which have no data (of a model give --input)"),
     (["m.onnx", "--input", "no.npz"], "input = 'no.npz' cannot be read: No such file"),
