@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gen.config import Config
 from sw.compiler.group_layer import INPUT, GroupLayer
-from sw.compiler.layout import PARAMETER_WORDS, blocks_of, ceil_div, round_up
+from sw.compiler.layout import PARAMETER_WORDS, blocks_of, ceil_div, padded_rows, pitch_of, round_up
 from sw.compiler.plan import MOST_SLOTS, MOST_WORDS
 from sw.compiler.pooling import Pooling
 from sw.compiler.tiling import Share, Tile
@@ -58,12 +58,6 @@ def feature_slices(layers: Sequence[GroupLayer]) -> dict[int, int]:
     return found | {last: max(found.values()) + 1}
 
 
-def pitch_of(config: Config, rows: int) -> int:
-    """Words from one channel block to the next: blocks that are read together lie in different banks."""
-    span = round_up(rows, config.beat_words)
-    return span + (2 - span) % 4
-
-
 def obstacles(config: Config, layers: Sequence[GroupLayer], batch: int, sub_batch: int) -> Iterator[str]:
     """Why a group cannot run with this sub-batch, a line each."""
     words, slices = config.buffers.slice_words, config.buffers.slices
@@ -75,15 +69,12 @@ def obstacles(config: Config, layers: Sequence[GroupLayer], batch: int, sub_batc
     tensors |= {number: (layer.product.m, layer.product.n) for number, layer in enumerate(layers)}
     for number, (rows, channels) in tensors.items():
         blocks, name = blocks_of(config, channels), "the input" if number == INPUT else f"the result of layer {number}"
-        need = (blocks - 1) * pitch_of(config, sub_batch * rows) + round_up(sub_batch * rows, config.beat_words)
+        need = (blocks - 1) * pitch_of(config, sub_batch * rows) + padded_rows(config, sub_batch * rows)
         if need > words:
             yield f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for {sub_batch} samples of {name}"
         if number in (INPUT, len(layers) - 1) and sub_batch < batch and sub_batch * rows % config.beat_words:
             yield (f"sub_batch = {sub_batch}: {rows} rows a sample of {name} must be a multiple of {config.beat_words} words, a beat, "
                    "together")
-    for number, layer in enumerate(layers):
-        if (share := share_of(config, layer, sub_batch)) and share.row_limit() < 1:
-            yield f"layer {number}: the output buffers do not hold a row"
     need = max(b_words(config, layers), p_words(config, layers))
     if need > words:
         yield f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for the weights of a tile"

@@ -94,12 +94,9 @@ def compile_layer_group(config: Config, layers: Sequence[GroupLayer], batch: int
     """
     refuse_outside("batch", batch, 1, LARGEST)
     check(config, layers)
-    possible = [count for count in range(1, min(batch, config.buffers.slice_words) + 1)
-                if not list(obstacles(config, layers, batch, count))]
     if sub_batch is None:
-        if not possible:
-            raise CompileError(next(obstacles(config, layers, batch, 1)))
-        sub_batch = possible[-1]
+        most = min(batch, config.buffers.slice_words)
+        sub_batch = next((count for count in range(most, 1, -1) if not any(obstacles(config, layers, batch, count))), 1)
     refuse_outside("sub_batch", sub_batch, 1, batch)
     for obstacle in obstacles(config, layers, batch, sub_batch):
         raise CompileError(obstacle)

@@ -24,6 +24,12 @@ def padded_rows(config: Config, rows: int) -> int:
     return round_up(rows, config.beat_words)
 
 
+def pitch_of(config: Config, rows: int) -> int:
+    """Words from one channel block of a moving operand to the next in a slice: blocks that are read together lie in different banks."""
+    span = padded_rows(config, rows)
+    return span + (2 - span) % 4
+
+
 def padded_bytes(config: Config, size: int) -> int:
     """A size in bytes, padded to whole beats."""
     return round_up(size, config.memory.bytes_per_cycle)

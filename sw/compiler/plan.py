@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from gen.isa import INSTRUCTION_BYTES
 from gen.timing import drain
 from sw.compiler.errors import CompileError
-from sw.compiler.layout import PARAMETER_WORDS, ceil_div, round_up
+from sw.compiler.layout import PARAMETER_WORDS, ceil_div, pitch_of, round_up
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.window import MOST_CHANNEL_WAVES
 
@@ -87,7 +87,7 @@ class Sizes:
     def __init__(self, share: Share, rows: int, chunk: int):
         config, beat = share.config, share.config.beat_words
         span = round_up(share.bands(rows)[0], beat)
-        self.pitch = span + (2 - span) % 4
+        self.pitch = pitch_of(config, span)
         blocks = min(chunk * share.depth.reach, share.depth.blocks)
         self.a = (blocks - 1) * self.pitch + span
         self.b = blocks * share.gemm.taps * share.widest * config.array.side + _slack(config.array.side, beat)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from gen.config import Config
-from sw.compiler import Gemm, Pooling, Window
+from sw.compiler import Gemm, Pooling, Program, Window
 from sw.compiler.group_layer import INPUT, GroupLayer
 from sw.compiler.group_plan import obstacles
 from sw.compiler.layer_group import GroupProgram, compile_layer_group
+from sw.model import predict
 from sw.runtime.product import Work, golden
 from tb.sw.vector_works import TYPES, numbers, random_addition, random_zero_point
 
@@ -101,3 +102,8 @@ def traffic_of(config: Config, counters: dict[str, int]) -> tuple[int, int]:
     """Bytes read and written by the machine's counters."""
     beat = config.memory.bytes_per_cycle
     return counters["dram_read_beats"] * beat, counters["dram_write_beats"] * beat
+
+
+def predicted_traffic(config: Config, program: GroupProgram | Program) -> tuple[int, int]:
+    """Bytes that a program reads and writes by the cycle model."""
+    return traffic_of(config, predict(config, program.instructions, program=program.regions["program"].address).counters)

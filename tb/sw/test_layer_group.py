@@ -15,9 +15,9 @@ from sw.mbs.program import dram_bytes, layers_of
 from sw.mbs.schedule import Variant, groups_of
 from sw.mbs.traffic import FEATURE_BYTES, Group, group_traffic
 from sw.mbs.units import units_of
-from sw.model import functional, predict
+from sw.model import functional
 from sw.workloads.builder import Builder
-from tb.sw.group_works import by_golden, possible_group, random_input, random_operands, traffic_of
+from tb.sw.group_works import by_golden, possible_group, predicted_traffic, random_input, random_operands
 
 CHANNELS = 8
 
@@ -59,8 +59,7 @@ def test_random_groups(preset, organisation):
         np.testing.assert_array_equal(program.result(after).reshape(-1), by_golden(layers, batch, a, operands).reshape(-1))
         bytes_ = dram_bytes(config, layers, batch, program.sub_batch, weights_stay=program.weights_stay,
                             parameters_stay=program.parameters_stay)
-        counters = predict(config, program.instructions, program=program.regions["program"].address).counters
-        assert traffic_of(config, counters) == (bytes_.read, bytes_.features_written)
+        assert predicted_traffic(config, program) == (bytes_.read, bytes_.features_written)
 
 
 def test_the_schedule_is_a_program():
@@ -79,8 +78,7 @@ def test_the_schedule_is_a_program():
         assert found.weights == group.iterations(batch) * sum(product.weights for product in products if product)
         kept = dram_bytes(config, layers, batch, group.sub_batch, weights_stay=program.weights_stay,
                           parameters_stay=program.parameters_stay)
-        counters = predict(config, program.instructions, program=program.regions["program"].address).counters
-        assert traffic_of(config, counters) == (kept.read, kept.features_written)
+        assert predicted_traffic(config, program) == (kept.read, kept.features_written)
 
 
 def test_layer_by_layer_takes_more():
@@ -91,8 +89,7 @@ def test_layer_by_layer_takes_more():
     layers = chain(4, 8, 8, 4)
     program = compile_layer_group(config, layers, batch)
     alone = [compile_product(config, layer.of(batch)) for layer in layers]
-    counted = [predict(config, each.instructions, program=each.regions["program"].address).counters for each in (program, *alone)]
-    together, *apart = [sum(traffic_of(config, counters)) for counters in counted]
+    together, *apart = [sum(predicted_traffic(config, each)) for each in (program, *alone)]
     between = 2 * sum(batch * layer.product.m * layer.product.n for layer in layers[:-1])
     assert sum(apart) - together >= between
 
