@@ -1,6 +1,6 @@
 """LOAD_H: moving tiles from the global buffer to the LBUF-Hs, plain or as an implicit im2col."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -48,8 +48,10 @@ class LoadMoving(wiring.Component):
         target, pointer = Signal(range(self._depth)), Signal(range(self._depth))   # ring: this step's word, next wave's first
         index, current = Signal(32), Signal(instruction_layout("LdLBUF_H"))
 
-        # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder.
+        # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder; for a next wave, which is as long as the one
+        # before, `spare` is what is free beyond it.
         start, follow, begin = Signal(), Signal(), Signal()
+        spare = Signal(signed(len(free) + 2))
         fresh, again = Signal(init=1), Signal()     # free for the queue head, for the next wave
         single = Signal()                           # the queue head is a SetConv or has a single wave
         shift = log2_parts(load.mode, unit)
@@ -58,7 +60,7 @@ class LoadMoving(wiring.Component):
         m.d.comb += [
             single.eq(is_conv | (load.waves == 1)),
             start.eq(fresh & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
-            follow.eq(again & (free >= streamed)),
+            follow.eq(again & (spare >= 0)),
             begin.eq((start & ~is_conv) | follow),
             self.instruction.ready.eq(start),
             self.tokens.wait.eq(load.wait),
@@ -69,10 +71,8 @@ class LoadMoving(wiring.Component):
         ]
         # A decision comes late in the cycle. What it brings is known before: `more` tells whether it is the next wave's or the queue
         # head's, and what only matters in issue cycles is taken over whenever the unit is free for it, decided or not.
-        taken, rows, rate = Signal.like(free), Signal(16), Signal(2)
-        m.d.comb += [taken.eq(Mux(more, streamed, head_streamed)), rows.eq(Mux(more, current.rows, load.rows))]
-        m.d.comb += rate.eq(Mux(more, current.rate, load.rate))
-        m.d.sync += free.eq(Mux(begin, free + self.release - taken, free + self.release))
+        rows, rate = Signal(16), Signal(2)
+        m.d.comb += [rows.eq(Mux(more, current.rows, load.rows)), rate.eq(Mux(more, current.rate, load.rate))]
         with m.If(fresh):
             m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(head_streamed)]
             m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~single)]
@@ -90,6 +90,20 @@ class LoadMoving(wiring.Component):
             m.d.sync += [issuing.eq(start | follow), reading.eq(begin), first.eq(1), left.eq(rows), many.eq(rows[2:].any()), last.eq(short)]
         with m.Else():
             m.d.sync += [first.eq(0), last.eq(ending), left.eq(left - (1 << current.rate)), many.eq(left >= (1 << current.rate) + 4)]
+        # A wave with one issue cycle is one word of the ring. Of a longer one the words are taken in its first issue cycle, in which
+        # nothing is decided: only then are they counted.
+        taken, long = Signal.like(free), Signal()
+        m.d.comb += taken.eq(Mux(long, streamed, 0))
+        m.d.sync += [long.eq(begin & ~short), free.eq(Mux(begin & short, free + self.release - 1, free + self.release - taken))]
+        with m.If(fresh):
+            m.d.sync += spare.eq(free + self.release - 2)           # if it is short: itself and one like it
+        with m.Elif(long):
+            m.d.sync += spare.eq(free + self.release - (streamed << 1))
+        with m.Elif(follow):
+            m.d.sync += spare.eq(spare + self.release - 1)
+        with m.Else():
+            m.d.sync += spare.eq(spare + self.release)
+
         with m.If(fresh):
             m.d.sync += [fresh.eq(Mux(start, short & single, 1)), again.eq(start & short & ~single)]
         with m.Elif(again):
@@ -100,8 +114,7 @@ class LoadMoving(wiring.Component):
         # Where the step's rows go.
         mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()
         m.d.comb += [parts_mask.eq((1 << log2_parts(current.mode, unit)) - 1), row_end.eq((phase | mask) == parts_mask)]
-        with m.If(begin):
-            m.d.sync += pointer.eq(pointer + taken)
+        m.d.sync += pointer.eq(pointer + Mux(long, streamed, begin & short))
         with m.If(fresh | again):
             m.d.sync += [phase.eq(0), target.eq(pointer)]
         with m.Else():

@@ -93,14 +93,14 @@ def number_format(rng) -> dict:
     return {"signed": signed, "zero_point": rng.integers(-128, 128) if signed else rng.integers(0, 256)}
 
 
-def strided(rng, config, contents, arrival: int) -> Load:
-    """A random load of consecutive rows."""
+def strided(rng, config, contents, arrival: int, *, short: bool = False) -> Load:
+    """A random load of consecutive rows; `short`: many waves of a single step."""
     unit, size = config.array.unit, config.buffers.slice_words
     mode = Mode(rng.choice(MODES[unit]))
     rate = int(rng.integers(0, PARTS[mode].bit_length()))
-    rows = int(rng.integers(1, 1 + min(20, config.moving_capacity * PARTS[mode])))
+    rows = int(rng.integers(1, 1 + (1 << rate if short else min(20, config.moving_capacity * PARTS[mode]))))
     op = Instruction("LdLBUF_H", mode=mode, rate=rate, rows=rows, slice=rng.integers(config.buffers.slices), address=rng.integers(1 << 16),
-                     waves=rng.integers(1, 5), pitch=4 * rng.integers(1 << 14) + 2, wave_stride=rng.integers(1 << 16),
+                     waves=rng.integers(1, 40 if short else 5), pitch=4 * rng.integers(1 << 14) + 2, wave_stride=rng.integers(1 << 16),
                      wait=rng.integers(0, 4), signal=rng.integers(0, 1 << 16), group=rng.integers(0, 4), **number_format(rng))
     wave, row, block = np.ogrid[:op.waves, :rows, :2]
     return Load(arrival, op, operands(contents[op.slice, (op.address + wave * op.wave_stride + row + block * op.pitch) % size], op))
@@ -125,6 +125,19 @@ def test_random_strided(unit, side, seed):
         arrival += int(rng.integers(0, 12)) * int(rng.integers(0, 2))
         loads.append(strided(rng, config, contents, arrival))
     simulate(config, contents, loads, rng=rng, tokens={0: int(rng.integers(0, 30)), 1: int(rng.integers(0, 60))})
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("unit", "side"), UNITS)
+def test_short_waves_fill_the_ring(unit, side, seed):
+    """Waves of one issue cycle follow each other until no word is free, between longer ones; words come back at any time."""
+    print("seed", seed)
+    rng = np.random.default_rng(2000 + seed)
+    config = machine(unit, side, moving_words=16)
+    contents = random_contents(rng, config)
+    loads = [strided(rng, config, contents, 0, short=bool(rng.integers(0, 4))) for _ in range(8)]
+    log, _ = simulate(config, contents, loads, rng=rng)
+    assert log.waiting
 
 
 def convolution(rng, config, contents, arrival: int) -> list[Load]:
