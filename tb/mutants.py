@@ -174,7 +174,7 @@ CONTROL = [
            "free + self.release - taken", "free - taken", unit("load_moving::test_random_strided")),
     Mutant("load-h-long", "rtl/control/load_moving.py", "room for a wave like a long one is counted without that one",
            "(streamed << 1)", "streamed", unit("load_moving")),
-    Mutant("load-h-short", "rtl/control/load_moving.py", "room for a wave like the queue head's, which is short, is counted without that one",
+    Mutant("load-h-short", "rtl/control/load_moving.py", "a short wave behind the queue head's is loaded without room",
            "free + self.release - 2", "free + self.release - 1", unit("load_moving::test_short_waves_fill_the_ring")),
     Mutant("load-h-spare", "rtl/control/load_moving.py", "room given back while a next wave waits for it is not seen",
            "spare.eq(spare + self.release)", "spare.eq(spare)", unit("load_moving")),
