@@ -284,10 +284,10 @@ def layout(name: str) -> list[tuple[Field, int]]:
 
 @cache
 def _template(name: str) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Of an instruction: its fields as they are if not named, and their ranges."""
+    """Of an instruction: its fields as they are if not named, and the ranges of those that can be chosen."""
     known = [item for item, _ in layout(name)]
-    defaults = {item.name: item.low for item in known} | {"opcode": OPCODES[name].code, "version": VERSION}
-    return defaults, {item.name: (item.bottom, item.top) for item in known}
+    fixed = {"opcode": OPCODES[name].code, "version": VERSION}
+    return {item.name: item.low for item in known} | fixed, {item.name: (item.bottom, item.top) for item in known if item.name not in fixed}
 
 
 class Instruction:
@@ -303,16 +303,18 @@ class Instruction:
             raise IsaError(f"instruction {name!r} is none of {', '.join(OPCODES)}", Cause.OPCODE)
         self.name = name
         defaults, ranges = _template(name)
-        self.values: dict[str, int] = {**defaults, **values, "opcode": defaults["opcode"], "version": VERSION}
+        self.values: dict[str, int] = defaults | values
         for key, value in values.items():
             if key not in ranges:
-                raise IsaError(f"{name}.{key} is not a field; known: {', '.join(ranges)}")
-            if key in ("opcode", "version"):
+                if key not in defaults:
+                    raise IsaError(f"{name}.{key} is not a field; known: {', '.join(defaults)}")
+                self.values[key] = defaults[key]    # opcode and version are the name's
                 continue
-            number, (low, high) = int(value), ranges[key]
-            if not low <= number <= high:
-                raise IsaError(f"{name}.{key} = {number} is outside {low}..{high}")
-            self.values[key] = number
+            low, high = ranges[key]
+            if not low <= value <= high:
+                raise IsaError(f"{name}.{key} = {int(value)} is outside {low}..{high}")
+            if type(value) is not int:
+                self.values[key] = int(value)
 
     def __getattr__(self, key: str) -> int:
         try:

@@ -9,10 +9,10 @@ stay is loaded again.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
-from gen.isa import INSTRUCTION_BYTES
-from gen.timing import drain
 from sw.compiler.errors import CompileError
+from sw.compiler.estimate import Estimate, Nest
 from sw.compiler.layout import PARAMETER_WORDS, ceil_div, pitch_of, round_up
 from sw.compiler.tiling import Share, Tile
 from sw.compiler.window import MOST_CHANNEL_WAVES
@@ -22,9 +22,6 @@ HEIGHTS = 3             # tile heights to compare
 MOST_SLOTS = 64         # keeps token counters far from their limit of 255
 TOLERANCE = 1.03        # estimates this close count as equal
 SLACK = 64              # and so do estimates that differ by less than this
-REFILL_OVERHEAD = 64    # cycles from a slot being freed to its new data being used, besides the transfer and the memory's latency
-STORE_OVERHEAD = 17     # cycles between the stores of two tiles
-DMA_OUT_OVERHEAD = 6    # cycles between two DmaOut
 
 
 @dataclass(frozen=True)
@@ -123,10 +120,27 @@ def make_plan(share: Share, sharers: float = 1) -> Plan:
                                f"{need} words of a slice, outside 1..{MOST_WORDS}")
         raise CompileError(f"buffers.slice_words = {words} is outside {need}..{MOST_WORDS} words for one wave")
     enough = min(plan.cycles for plan in plans) * TOLERANCE + SLACK
-    return min((plan for plan in plans if plan.cycles <= enough), key=lambda plan: (-plan.rows, plan.memory, plan.cycles, -plan.chunk))
+    best = min((item for item in plans if item.cycles <= enough),
+               key=lambda item: (-item.plan.rows, item.memory, item.cycles, -item.plan.chunk))
+    return best.whole()
 
 
-def _candidates(share: Share, sharers: float) -> Iterator[Plan]:
+class Candidate(NamedTuple):
+    """A plan that is still to get its loop nest, and its estimated traffic (beats) and cycles."""
+
+    plan: Plan
+    nest: Nest
+    estimate: Estimate
+    memory: int
+    cycles: int
+
+    def whole(self) -> Plan:
+        """The plan with nest and estimates."""
+        return replace(self.plan, **self.nest._asdict(), array=self.estimate.array, store=self.estimate.store, memory=self.memory,
+                       cycles=self.cycles)
+
+
+def _candidates(share: Share, sharers: float) -> Iterator[Candidate]:
     """All plans worth comparing."""
     config, waves = share.config, share.depth.waves
     beat, slice_words = config.beat_words, config.buffers.slice_words
@@ -148,10 +162,9 @@ def _candidates(share: Share, sharers: float) -> Iterator[Plan]:
                 yield from _roles(share, sharers, Plan(rows=height, chunk=chunk), sizes)
 
 
-def _roles(share: Share, sharers: float, plan: Plan, sizes: Sizes) -> Iterator[Plan]:
+def _roles(share: Share, sharers: float, plan: Plan, sizes: Sizes) -> Iterator[Candidate]:
     """Hand the slices out in every sensible way."""
-    config, m_tiles = share.config, ceil_div(share.rows, plan.rows)
-    chunks = ceil_div(share.depth.waves, plan.chunk)
+    config, estimate = share.config, Estimate(share, sharers, plan.rows, plan.chunk)
 
     def role(first: int, slices: int, words: int, useful: int) -> Role:
         return Role(first, slices, words, min(slices * (config.buffers.slice_words // words), useful, MOST_SLOTS))
@@ -165,70 +178,28 @@ def _roles(share: Share, sharers: float, plan: Plan, sizes: Sizes) -> Iterator[P
         plan = replace(plan, p=p, keep_p=p.slots >= share.n_tiles)
     per_slice = config.buffers.slice_words // sizes.c
     for outputs in {1, ceil_div(2, per_slice)}:
-        first, tiles = last - outputs, m_tiles * share.n_tiles
-        c = role(first, outputs, sizes.c, tiles)
+        first = last - outputs
+        c = role(first, outputs, sizes.c, estimate.tiles)
         if share.gemm.addition:
             first -= outputs
-            plan = replace(plan, r=role(first, outputs, sizes.c, tiles))
+            plan = replace(plan, r=role(first, outputs, sizes.c, estimate.tiles))
         for moving in range(1, first):
             a = role(0, moving, sizes.a, 1 << 31)
             b = role(moving, first - moving, sizes.b, 1 << 31)
-            yield from _nests(share, sharers, replace(plan, a=a, b=b, c=c), chunks, m_tiles)
+            yield from _nests(replace(plan, a=a, b=b, c=c), estimate)
 
 
-def _nests(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int) -> Iterator[Plan]:
+def _nests(plan: Plan, estimate: Estimate) -> Iterator[Candidate]:
     """Both loop nests with the block sizes and residencies that the slots allow."""
-    for outer, tiles, others, slots, other_slots in (("n", share.n_tiles, m_tiles, plan.b.slots, plan.a.slots),
-                                                     ("m", m_tiles, share.n_tiles, plan.a.slots, plan.b.slots)):
+    chunks, a_slots, b_slots = estimate.chunks, plan.a.slots, plan.b.slots
+    for outer, tiles, others, slots, other_slots in (("n", estimate.n_tiles, estimate.m_tiles, b_slots, a_slots),
+                                                     ("m", estimate.m_tiles, estimate.n_tiles, a_slots, b_slots)):
         least = 1 if outer == "n" else 2        # blocks of one m tile are the same order as one block of all n tiles
         for block in sorted({least, tiles, *(room // chunks for room in (slots, slots - 1, slots - chunks))}):
             if not least <= block <= tiles:
                 continue
             for keep_blocked in {False, others > 1 and block * chunks <= slots}:
                 for keep_other in {False, block > 1 and chunks <= other_slots}:
-                    keep_a, keep_b = (keep_other, keep_blocked) if outer == "n" else (keep_blocked, keep_other)
-                    yield _nest(share, sharers, plan, chunks, m_tiles, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b)
-
-
-def _nest(share: Share, sharers: float, plan: Plan, chunks: int, m_tiles: int, *, outer: str, block: int, keep_a: bool,
-          keep_b: bool) -> Plan:
-    """A plan with this loop nest, and its estimates."""
-    config, depth, tiles = share.config, share.depth, m_tiles * share.n_tiles
-    beat, blocks = config.beat_words, ceil_div(share.n_tiles if outer == "n" else m_tiles, block)
-    array, store = share.work(plan.rows)
-    store += tiles * STORE_OVERHEAD
-    if outer == "n":
-        a_sweeps, b_sweeps = blocks if keep_a else share.n_tiles, 1 if keep_b else m_tiles
-        a_live, b_live = chunks if keep_a else 1, block * chunks if keep_b else 1
-    else:
-        a_sweeps, b_sweeps = 1 if keep_a else share.n_tiles, blocks if keep_b else m_tiles
-        a_live, b_live = block * chunks if keep_a else 1, chunks if keep_b else 1
-    a_words, b_words = depth.blocks * share.bands(plan.rows)[1], depth.blocks * share.gemm.taps * config.array.side * share.column_blocks
-    a_loads, b_loads = a_sweeps * m_tiles * chunks, b_sweeps * share.n_tiles * chunks
-    c_beats = share.column_blocks * share.rows * share.gemm.output_bytes // beat
-    split = depth.waves > 1 and depth.depth(0) != depth.depth(1)
-    steps = tiles * (chunks + (split and plan.chunk > 1))
-    moving = tiles * depth.waves if share.gemm.taps > 1 else steps
-    a_pieces = a_sweeps * m_tiles * depth.blocks if share.walk and share.walk.skips else a_loads       # DmaIn: for each block, or chunk
-    instructions = 2 * steps + moving + a_pieces + b_loads + 2 * tiles + a_sweeps * m_tiles * (depth.remainder > 0)
-    data = a_words * a_sweeps // beat + b_words * b_sweeps // beat + c_beats + a_pieces + b_loads
-    if share.gemm.addition:
-        data, instructions = data + c_beats + tiles, instructions + 2 * tiles
-    memory = data + instructions * INSTRUCTION_BYTES // config.memory.bytes_per_cycle
-
-    exposed, chunk_cycles = 0, array // (tiles * chunks)
-    latency = config.memory.latency + REFILL_OVERHEAD
-    for loads, live, slots, words in ((a_loads, a_live, plan.a.slots, a_words // (m_tiles * chunks)),
-                                      (b_loads, b_live, plan.b.slots, b_words // (share.n_tiles * chunks))):
-        if loads > slots:
-            # All `live` chunks are replaced while they are used for the last time. The first load starts when the first of them is free,
-            # or earlier with spare slots; the first new chunk is needed when the old ones are used up, the last `live` - 1 chunks later.
-            load, start = words // beat * sharers, (1 + live - slots) * chunk_cycles
-            late = max(start + load - live * chunk_cycles, start + live * load - (2 * live - 1) * chunk_cycles)
-            exposed += (loads - slots) // live * max(0, late + latency)
-    if plan.c.slots < min(2, tiles):
-        exposed += min(store, c_beats * sharers)
-    tail = share.store_cycles(plan.rows, share.widest) + (c_beats // tiles + DMA_OUT_OVERHEAD) * sharers
-    turns = (array + store + tiles * drain(config)) // 2 if tiles > 2 else 0     # a half: fill, drain, store
-    cycles = int(max(array, store, turns, memory * sharers) + exposed + tail)
-    return replace(plan, outer=outer, block=block, keep_a=keep_a, keep_b=keep_b, array=array, store=store, memory=memory, cycles=cycles)
+                    nest = Nest(outer, block, *((keep_other, keep_blocked) if outer == "n" else (keep_blocked, keep_other)))
+                    cycles = estimate.cycles(nest, a_slots, b_slots, plan.c.slots)
+                    yield Candidate(plan, nest, estimate, estimate.loads(nest).memory, cycles)

@@ -25,4 +25,8 @@ class Token(enum.IntEnum):
 
 def mask(tokens: Iterable[int | None]) -> int:
     """The bit mask of some tokens; None stands for none."""
-    return sum({1 << token for token in tokens if token is not None})
+    bits = 0
+    for token in tokens:
+        if token is not None:
+            bits |= 1 << token
+    return bits

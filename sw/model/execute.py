@@ -45,14 +45,44 @@ class Execute(InOrder):
         if self.pumping:
             return      # the loop below is active further up the stack and looks again
         self.pumping = True
-        while not self.trying and (self.stream() if self.pending else self.shift()):
-            pass
+        known = True
+        while known:
+            while not self.trying:
+                if self.pending:
+                    if not self.moving:
+                        break
+                    self.stream()
+                elif not self.stationary or not (self.left or self.queue):
+                    break
+                elif self.left > 1 and self.moving:
+                    self.cruise()
+                else:
+                    self.shift()
+            self.load_v.pump()          # with what has been given back
+            self.load_h.pump()
+            known = not self.trying and bool(self.moving if self.pending else self.stationary and (self.left or self.queue))
         self.pumping = False
 
-    def shift(self) -> bool:
-        """Shift decision of the next wave, if its tile is known to come. Returns whether there was one."""
-        if not self.stationary or not (self.left or self.queue):
-            return False
+    def cruise(self):
+        """Waves behind their instruction's first and before its last, as far as tiles and rows are known to come: no tokens, no penalty."""
+        side, steps, interval, settling = self.side, self.steps, self.interval, max(1, self.side - 1)
+        stationary, moving, left = self.stationary, self.moving, self.left
+        tiles, words = self.load_v.released, self.load_h.released
+        while left > 1 and stationary and moving:
+            ready, rows = stationary.popleft(), moving.popleft()
+            shift = max(self.stream_at + 1, ready)
+            time = max(shift + settling, rows, self.covered)
+            if time > self.covered:
+                self.gap(0, ready, shift, rows, time)
+            self.stream_at, self.covered = time, time + interval
+            tiles.append((shift + side + 1, 1))
+            words.append((time + steps + 1, steps))
+            left -= 1
+        count, self.left = self.left - left, left
+        self.count(count)
+
+    def shift(self):
+        """Shift decision of the next wave, whose tile is known to come."""
         arrived = 0 if self.left else self.queue[0][2]
         ready = self.stationary.popleft()
         time = max(self.stream_at + 1, arrived, ready)
@@ -69,24 +99,19 @@ class Execute(InOrder):
             self.tall, self.half = mode.tall, values["half"]
             self.machine.dispatcher.pump()
         self.load_v.release(time + self.side + 1, 1)
-        self.load_v.pump()
-        return True
 
-    def stream(self) -> bool:
-        """Stream decision of the shifted wave, or a look-out for its tokens. Returns whether it has been decided."""
-        if not self.moving:
-            return False
+    def stream(self):
+        """Stream decision of the shifted wave, whose rows are known to come, or a look-out for its tokens."""
         time = max(self.shifted[2] + max(1, self.side - 1), self.moving[0], self.covered)
         if self.is_first:
             if self.instruction.values["wait"]:
                 self.since, self.trying = time, True
                 self.kernel.at(time, DECIDE, self.attempt, self.ticket)
-                return False
+                return
             if self.penalty:
                 self.account(time, self.covered + self.penalty, Stall.ACCUMULATOR)
                 time = max(time, self.covered + self.penalty)
         self.decided(time)
-        return True
 
     def attempt(self, ticket: int):
         """Look for the tokens of the shifted wave's instruction, and at the penalty, in the present cycle."""
@@ -114,33 +139,36 @@ class Execute(InOrder):
 
     def decided(self, time: int):
         """Stream decision in cycle `time`."""
+        rows = self.moving.popleft()
         if time > self.covered:
-            arrived, ready, shift = self.shifted
-            settled = shift + max(1, self.side - 1)
-            self.account(0, arrived, Stall.INSTRUCTION)
-            self.account(arrived, ready, Stall.STATIONARY)
-            self.account(shift, settled, Stall.SHIFT)
-            self.account(settled, self.moving[0], Stall.MOVING)
-            self.account(time, time + 1, Stall.SHIFT)
-        self.moving.popleft()
+            self.gap(*self.shifted, rows, time)
         if self.is_first:
             self.start = time
             if self.first < 0:
                 self.first = time + 1
         self.pending = False
         self.stream_at, self.covered = time, time + self.interval
-        self.stalls[Stall.ARRAY] += self.interval
-        self.waves[self.instruction.values["mode"]] += 1
-        self.busy += self.steps
+        self.count(1)
         self.left -= 1
+        self.load_h.release(time + self.steps + 1, self.steps)
         if not self.left:
             self.last = time + self.steps + self.drain
-        self.load_h.release(time + self.steps + 1, self.steps)
-        index, instruction, start, last = self.index, self.instruction, self.start, self.last
-        done = not self.left
-        self.load_h.pump()
-        if done:
-            self.finish(index, instruction, start, last + 1)
+            self.finish(self.index, self.instruction, self.start, self.last + 1)
+
+    def count(self, waves: int):
+        """So many waves of the present instruction have been decided."""
+        self.stalls[Stall.ARRAY] += waves * self.interval
+        self.waves[self.instruction.values["mode"]] += waves
+        self.busy += waves * self.steps
+
+    def gap(self, arrived: int, ready: int, shift: int, rows: int, time: int):
+        """Why the array has not been busy until the stream decision of cycle `time`, whose rows are there from cycle `rows` on."""
+        settled = shift + max(1, self.side - 1)
+        self.account(0, arrived, Stall.INSTRUCTION)
+        self.account(arrived, ready, Stall.STATIONARY)
+        self.account(shift, settled, Stall.SHIFT)
+        self.account(settled, rows, Stall.MOVING)
+        self.account(time, time + 1, Stall.SHIFT)
 
     def account(self, start: int, end: int, why: Stall):
         """Cycles start .. end - 1 go to `why`, as far as no wave covers them."""

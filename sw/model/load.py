@@ -28,7 +28,7 @@ class Loader(InOrder):
         self.words = 0                                      # global-buffer words, as the counters define them
         self.left = 0                                       # waves left of the present instruction
         self.current = (-1, Instruction("End"), -1)        # index, instruction, decision
-        self.loading, self.last = False, 0                  # `load` is active; last issue cycle
+        self.loading, self.last = False, 0                  # `load` is active; last issue cycle, in which the next wave may be decided
         # Counted for each row (or row of a tile) in each mode: blocks, or different words; QUAD counts each of its copies.
         self.copies = {Kind.FLEX: (2, 2, 1, 1) if self.moving else tuple(mode.stationary_words for mode in Mode),
                        Kind.QUAD: (1,) * 4 if self.moving else (4,) * 4, Kind.SINGLE: (1,) * 4}[config.array.unit]
@@ -61,7 +61,7 @@ class Loader(InOrder):
     def earliest(self) -> int | None:
         if self.left or not self.queue or not self.roomy(self.shape_of(self.queue[0][1])[0]):
             return None
-        return max(self.free_at or 0, self.queue[0][2], self.head_from, self.room_at)
+        return max(self.last, self.queue[0][2], self.head_from, self.room_at)
 
     def pump(self):
         if self.loading:
@@ -83,21 +83,26 @@ class Loader(InOrder):
         need, issue, latency, words = self.shape
         execute = self.execute
         ready = execute.moving if self.moving else execute.stationary
-        while self.left:
-            if time is None:
-                if not self.roomy(need):
-                    self.loading = False
-                    return
-                time = max(self.free_at or 0, self.room_at)
-            self.room -= need
-            self.free_at = self.last = time + issue
-            self.busy += issue
-            self.words += words
-            self.left -= 1
-            if need:
-                ready.append(time + latency)
-                execute.pump()
-            time = None
+        while True:
+            left = self.left
+            while left and (time is not None or self.roomy(need)):
+                start = max(self.last, self.room_at) if time is None else time
+                self.room -= need
+                self.last = start + issue
+                left -= 1
+                if need:
+                    ready.append(start + latency)
+                time = None
+            loaded, self.left = self.left - left, left
+            self.busy += loaded * issue
+            self.words += loaded * words
+            if need and loaded:
+                execute.pump()      # may give room back
+            elif left:
+                self.loading = False
+                return
+            if not left:
+                break
         self.loading = False
         index, instruction, start = self.current
         self.finish(index, instruction, start, self.last + 1)

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from sw.model.cycles import Machine
 
 
+NEVER = 1 << 62
+
+
 class Client(Protocol):
     """Who uses the port."""
 
-    def burst(self) -> int:
-        """Beats of the burst on offer."""
+    def granted(self, time: int, limit: int) -> int:
+        """The burst on offer is granted in cycle `time`, and so are those behind it whose turn comes in cycle `limit` or before. Returns
+        the cycle in which the last beat is accepted."""
         ...
-
-    def granted(self, first: int, last: int):
-        """The burst's first beat is accepted in the cycle `first`, its last in `last`."""
 
 
 class Pace:
@@ -77,10 +78,11 @@ class Port:
             else:
                 raise AssertionError("a grant without an offer")
             offers[client], self.last = None, client
-            number = self.pace.upto(time - 1)       # accepted before
-            last = self.pace.at(number + self.clients[client].burst())
-            self.free_at = last + 1
-            self.clients[client].granted(self.pace.at(number + 1), last)
+            limit = heap[0][0] if heap else NEVER   # until another client has an offer, or may have
+            for offer in offers:
+                if offer is not None and offer <= limit:
+                    limit = offer - 1
+            self.free_at = self.clients[client].granted(time, limit) + 1
             known = [offer for offer in offers if offer is not None]
             if not known:
                 break
@@ -122,20 +124,19 @@ class Fetch:
         self.idle_at = None
         self.machine.port.offer(0, decision + 1)
 
-    def burst(self) -> int:
-        return self.beats
-
-    def granted(self, first: int, last: int):
-        self.bursts.append(first)
-        start = len(self.bursts) * self.size - self.size
+    def granted(self, time: int, limit: int) -> int:
         pace = self.machine.port.pace
-        number = pace.upto(first)
+        number = pace.upto(time - 1) + 1        # of the burst's first beat
+        last = pace.at(number + self.beats - 1)
+        self.bursts.append(pace.at(number))
+        start = len(self.bursts) * self.size - self.size
         for i in range(min(self.size, self.count - start)):
             accepted = pace.at(number + ((i + 1) * INSTRUCTION_BYTES - 1) // self.beat_bytes)
             self.available.append(accepted + self.latency + 1)
         self.idle_at = last + 1
         self.machine.dispatcher.pump()
         self.pump()
+        return last
 
     def accepted(self, end: int) -> int:
         """Beats accepted up to cycle `end`."""
@@ -169,19 +170,24 @@ class Dma(InOrder):
         self.landing.popleft()
         self.machine.port.offer(self.client, time + (ASK_LATENCY if self.unit is Unit.DMA_IN else DMA_OUT_LATENCY))
 
-    def burst(self) -> int:
-        return min(self.left, self.longest)
-
-    def granted(self, first: int, last: int):
-        beats = self.burst()
-        self.beats += beats
-        self.left -= beats
-        if not self.left:
-            self.chunks -= 1
-            self.left = self.chunk
+    def granted(self, time: int, limit: int) -> int:
+        pace, left, longest = self.machine.port.pace, self.left, self.longest
+        number = pace.upto(time - 1)            # of the last beat accepted before
+        while True:
+            beats = left if left < longest else longest
+            number += beats
+            last = pace.at(number)
+            self.beats += beats
+            left -= beats
+            if not left:
+                self.chunks -= 1
+                left = self.chunk
+            if last >= limit or not self.chunks:
+                break
+        self.left = left
         if self.chunks:
             self.machine.port.offer(self.client, last + 1)
-            return
+            return last
         index, instruction, start = self.current
         if self.unit is Unit.DMA_IN:
             landed = last + self.latency
@@ -193,3 +199,4 @@ class Dma(InOrder):
             self.free_at = last + 2
             self.finish(index, instruction, start, last + 2)
         self.pump()
+        return last
