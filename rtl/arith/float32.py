@@ -42,6 +42,22 @@ class Float32:
         self.significand = Cat(self.fraction, C(1, 1))
 
 
+def rounded(*, fraction: Value, exponent: Value, up: Value, sign: Value, nan: Value, infinite: Value, zero: Value) -> Value:
+    """A number's 32 bits: `fraction`, cut off, is rounded `up` or not; the exponent (10 bits, signed) may leave its range."""
+    number = (Cat(fraction, exponent) + up)[:31]        # a carry of the fraction ends in the exponent
+    # Where the exponent ends is found without waiting for the sum. A carry from the largest one gives infinity by itself.
+    carry = fraction.all() & up
+    above = exponent >= SPECIAL
+    below = (exponent < 0) | ((exponent == 0) & ~carry)
+    special = nan | infinite | (above & ~zero)
+    finite = ~(special | zero | below)
+    return Cat(
+        number[:22] & finite.replicate(22),
+        (number[22] & finite) | nan,
+        (number[23:] & finite.replicate(8)) | special.replicate(8),
+        sign & ~nan)
+
+
 class _Operation(wiring.Component):
     """What both operations share: ports, latency, and the rounding of the result.
 
@@ -66,20 +82,9 @@ class _Operation(wiring.Component):
         return passed
 
     def _round(self, m: Module, before, up: Value):
-        """Wire `result`: `before.fraction`, cut off, is rounded `up` or not; the exponent (10 bits, signed) may leave its range."""
-        number = (Cat(before.fraction, before.exponent) + up)[:31]      # a carry of the fraction ends in the exponent
-        # Where the exponent ends is found without waiting for the sum. A carry from the largest one gives infinity by itself.
-        exponent, carry = before.exponent, before.fraction.all() & up
-        above = exponent >= SPECIAL
-        below = (exponent < 0) | ((exponent == 0) & ~carry)
-        special = before.nan | before.infinite | (above & ~before.zero)
-        finite = ~(special | before.zero | below)
-        result = Cat(
-            number[:22] & finite.replicate(22),
-            (number[22] & finite) | before.nan,
-            (number[23:] & finite.replicate(8)) | special.replicate(8),
-            before.sign & ~before.nan)
-        bits = self._step(m, "round", result=result)
+        """Wire `result`, which is `rounded` from `before`."""
+        bits = self._step(m, "round", result=rounded(up=up, **{
+            name: getattr(before, name) for name in ("fraction", "exponent", "sign", "nan", "infinite", "zero")}))
         m.d.comb += self.result.eq(bits.result)
 
 

@@ -1,4 +1,4 @@
-"""A component as Verilog with vendor primitives, in Verilator with the vendor's models: a function of two words, one pair a cycle."""
+"""A component as a program, through Verilog and Verilator; and one with vendor primitives as a function of two words, one pair a cycle."""
 
 import os
 import subprocess
@@ -31,21 +31,29 @@ int main(int, char **names)
 """
 
 
-def verilated(component, folder: Path, *, family: str, cells: Path) -> Callable[..., dict[str, np.ndarray]]:
-    """`component` has the ports `x` and `y`; the function gives the bits of each of its outputs, by name. `cells`: the models."""
-    outputs = [port.name for port in verilog.ports_of(component) if port.direction == "output"]
+def built(component, folder: Path, main: str, *, family: str | None = None, cells: Path | None = None) -> Path:
+    """`main`, in C++, drives `component`, which is a class Vflexwave; the program's path. `cells`: models of the family's primitives."""
     (folder / "flexwave.v").write_text(verilog.convert(component, family=family).verilog)
-    (folder / "main.cpp").write_text(MAIN.replace("RESULTS", ", ".join(f"(int64_t)dut.{name}" for name in outputs)))
+    (folder / "main.cpp").write_text(main)
     executable, _ = find_verilator()
     environment = os.environ | build_environment(executable, os.environ.get("PATH", ""))
-    command = [executable, "--cc", "--exe", "--build", *ARGUMENTS, "-Wno-fatal", f"-I{cells.parent}", "--top-module", "flexwave",
-               "-o", "bench", "--Mdir", folder / "made", folder / "flexwave.v", cells, folder / "main.cpp"]
-    built = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
+    models = ["-Wno-fatal", f"-I{cells.parent}", cells] if cells else []
+    command = [executable, "--cc", "--exe", "--build", *ARGUMENTS, "--top-module", "flexwave", "-o", "bench", "--Mdir", folder / "made",
+               folder / "flexwave.v", *models, folder / "main.cpp"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "made" / "bench"
+
+
+def verilated(component, folder: Path, *, family: str | None = None, cells: Path | None = None) -> Callable[..., dict[str, np.ndarray]]:
+    """`component` has the ports `x` and `y`; the function gives the bits of each of its outputs, by name. `cells` as for `built`."""
+    outputs = [port.name for port in verilog.ports_of(component) if port.direction == "output"]
+    bench = built(component, folder, MAIN.replace("RESULTS", ", ".join(f"(int64_t)dut.{name}" for name in outputs)), family=family,
+                  cells=cells)
 
     def run(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         np.stack([x, y], axis=1).astype("<i8").tofile(folder / "in")
-        subprocess.run([folder / "made" / "bench", folder / "in", folder / "out"], check=True)
+        subprocess.run([bench, folder / "in", folder / "out"], check=True)
         return dict(zip(outputs, np.fromfile(folder / "out", "<i8").reshape(-1, len(outputs)).T))
 
     return run
