@@ -23,6 +23,13 @@ class Unit(enum.StrEnum):
     SINGLE = "single"    # one core of twice the side
 
 
+class DType(enum.StrEnum):
+    """What the array multiplies."""
+
+    INT8 = "int8"        # int8 or uint8 less a zero point, exact sums of 32 bits
+    BF16 = "bf16"        # bf16, sums in fp32, each addition rounded
+
+
 def _range(low: int, high: int, unit: str, doc: str, *, power_of_two: bool = False):
     """Metadata of an integer field: inclusive range, unit and meaning."""
     return {"low": low, "high": high, "unit": unit, "doc": doc, "power_of_two": power_of_two}
@@ -56,15 +63,17 @@ class Array(_Section):
 
     side: int = _integer(8, 1, 128, "PEs", "side of one core: rows, columns and operands of a GBUF word", power_of_two=True)
     unit: Unit = field(default=Unit.FLEX, metadata={"doc": "flex: four sub-cores with modes; quad: four apart; single: one core"})
+    dtype: DType = field(default=DType.INT8, metadata={"doc": "int8: 8-bit integers, int32 sums; bf16, fp32 sums: so far the array alone"})
     groups: int = _integer(1, 1, 4, "groups", "units with buffers of their own", power_of_two=True)
     multiplier_latency: int = _integer(3, 1, 6, "cycles", "from operand to registered product")
-    row_latency: int = _integer(1, 1, 4, "cycles", "one hop of a partial sum to the row below")
+    row_latency: int = _integer(1, 1, 4, "cycles", "one hop of a partial sum to the row below; of bf16 the adder's registers")
 
     def __post_init__(self):
-        try:
-            object.__setattr__(self, "unit", Unit(self.unit))
-        except ValueError:
-            raise ConfigError(f"array.unit = {self.unit!r} is none of {', '.join(Unit)}") from None
+        for name, kind in (("unit", Unit), ("dtype", DType)):
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except ValueError:
+                raise ConfigError(f"array.{name} = {getattr(self, name)!r} is none of {', '.join(kind)}") from None
         super().__post_init__()
 
 
@@ -226,10 +235,20 @@ class Config:
 
     # Numbers
 
+    @property
+    def floating(self) -> bool:
+        """Whether the array adds fp32 numbers."""
+        return self.array.dtype is DType.BF16
+
+    @property
+    def operand_bits(self) -> int:
+        """Bits of an operand in the array: an 8-bit integer less its zero point, or a bf16 number."""
+        return 16 if self.floating else 9
+
     @cached_property
     def sum_width(self) -> int:
-        """Bits of a partial sum in the array: products of 9-bit operands, `tile` of them."""
-        return 18 + (2 * self.array.side - 1).bit_length()
+        """Bits of a partial sum in the array: of products of 9-bit operands, `tile` of them, or fp32."""
+        return 32 if self.floating else 18 + (2 * self.array.side - 1).bit_length()
 
     # Schedule of the array, in cycles (architecture, section 3)
 
@@ -244,7 +263,7 @@ class Config:
 
     def to_dict(self) -> dict:
         """Nested plain values, as written to TOML and JSON."""
-        return {"name": self.name} | {section: {key: str(value) if isinstance(value, Unit) else value for key, value in
+        return {"name": self.name} | {section: {key: str(value) if isinstance(value, enum.Enum) else value for key, value in
                                                 dataclasses.asdict(getattr(self, section)).items()} for section in SECTIONS}
 
     def to_toml(self) -> str:
@@ -274,6 +293,8 @@ class Config:
                 raise ConfigError(f"{section} = {values!r} must be a table")
             _refuse_unknown(f"{section}.", values, [item.name for item in dataclasses.fields(kind)])
             sections[section] = kind(**values)
+        if sections["array"].dtype is not DType.INT8:
+            raise ConfigError(f"array.dtype = '{sections['array'].dtype}' is none of int8 (of a whole machine)")
         return cls(name=name, **sections)
 
     @classmethod
@@ -306,6 +327,8 @@ class Config:
         What a machine does not have is left out, so that it stays the same machine when others learn something new.
         """
         values = {key: value for key, value in self.to_dict().items() if key != "name" and (key != "vector" or self.vector.window)}
+        if not self.floating:
+            del values["array"]["dtype"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def organise(self, organisation: str) -> "Config":

@@ -4,7 +4,7 @@ from gen.config import Config
 
 LOAD_LATENCY = 5          # a loader's decision to its tile being readable, when rows arrive at full rate
 LBUF_LATENCY = 2          # a read issued to an LBUF to the word at the array's port
-ACCUMULATOR_LATENCY = 4   # least interval of waves that add to the same OBUF words
+ACCUMULATOR_LATENCY = 4   # least interval of waves that add to the same OBUF words, but for the registers of a floating-point adder
 FETCH_LATENCY = 4         # OBUF read issued to the words of its lanes
 STORE_LATENCY = 18        # last OBUF read of a store to its words in the global buffer
 ADD_LATENCY = 7           # what a residual adds to STORE_LATENCY
@@ -18,6 +18,11 @@ ASK_LATENCY = 3           # DmaIn's decision to its first beat offered to the me
 DMA_IN_LATENCY = 2        # last beat at the memory port to DmaIn being idle
 
 
+def accumulator_latency(config: Config) -> int:
+    """Least interval of waves that add to the same OBUF words."""
+    return ACCUMULATOR_LATENCY + (config.array.row_latency if config.floating else 0)
+
+
 def array_latency(config: Config) -> int:
     """From core 0's last moving word at the array's port to the wave's last result at the array's edge."""
     array, far = config.array, config.core_offset(3)
@@ -26,17 +31,18 @@ def array_latency(config: Config) -> int:
 
 def drain(config: Config) -> int:
     """From the last moving row of a wave being issued to its last accumulator being written: when ExecGEMM signals."""
-    return LBUF_LATENCY + array_latency(config) + ACCUMULATOR_LATENCY
+    return LBUF_LATENCY + array_latency(config) + accumulator_latency(config)
 
 
 def penalty(config: Config) -> int:
     """Cycles that a short wave behind a tall one in the same half waits beyond the interval.
 
-    Its results leave `side` rows earlier; the one cycle more keeps reads of an OBUF word ACCUMULATOR_LATENCY apart for waves of few rows.
+    Its results leave `side` rows earlier, and it comes to a word in half the steps: what is added keeps reads of an OBUF word
+    `accumulator_latency` apart for waves of few rows.
     """
-    return config.array.side * config.array.row_latency + 1
+    return config.array.side * config.array.row_latency + (accumulator_latency(config) + 1) // 2 - 1
 
 
 def interval(config: Config, streamed: int) -> int:
     """Cycles a wave occupies the array in steady state."""
-    return max(streamed, config.array.side, ACCUMULATOR_LATENCY)
+    return max(streamed, config.array.side, accumulator_latency(config))

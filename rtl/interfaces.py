@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from gen.config import Config
 from gen.isa import COMMON
 
-OPERAND_BITS = 9     # int8 or uint8 with a zero point subtracted, signed
+OPERAND_BITS = 9     # int8 or uint8 with a zero point subtracted, signed; `Config.operand_bits` where operands may be bf16
 ADDRESS_BITS = 16    # word address in a slice
 SLICE_BITS = 4
 TOKEN_BITS = next(item.width for item in COMMON if item.name == "wait")
@@ -100,7 +100,7 @@ class LocalWrite(wiring.Signature):
         super().__init__({
             "enable": Out(config.cores),
             "address": Out(range(depth)),
-            "data": Out(OPERAND_BITS * config.array.side).array(config.cores),
+            "data": Out(config.operand_bits * config.array.side).array(config.cores),
         })
 
 

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen.config import Config
+from gen.config import Config, ConfigError
 from gen.isa import Cause, Unit
 from gen.timing import drain
 from rtl.control.counters import Counters, Observation, scan_cycles
@@ -202,6 +202,8 @@ class Machine(wiring.Component):
     """
 
     def __init__(self, config: Config):
+        if config.floating:
+            raise ConfigError(f"array.dtype = '{config.array.dtype}' is none of int8 (of a whole machine)")
         self.config = config
         super().__init__({"registers": In(RegisterBus()), "memory": Out(MemoryPort(config)), "busy": Out(1), "done": Out(1)})
 

@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 from gen import isa, timing
 from gen.config import Config
 from gen.isa import Stall
-from rtl.array.pe import delayed
-from rtl.array.skew import Delay, Line
+from rtl.array.skew import Delay, Line, delayed
 from rtl.array.unit import ComputeUnit
 from rtl.buffer.local_buffer import LocalBuffer
 from rtl.buffer.output_buffer import STEP_AHEAD, OutputBuffer, step_layout
@@ -21,8 +20,8 @@ from rtl.sharing import place
 class Compute(wiring.Component):
     """Takes ExecGEMM instructions, reads what the loaders wrote and leaves accumulators for the store unit.
 
-    The loaders write words (lane i in bits 9i .. 9i+8) and pulse ``moving_ready`` / ``stationary_ready`` once a tile;
-    ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
+    The loaders write words (lane i in bits 9i .. 9i+8, of bf16 16i .. 16i+15) and pulse ``moving_ready`` / ``stationary_ready`` once a
+    tile; ``moving_release`` (words, 0 for none) and ``stationary_release`` (a tile) give the room back. ``accumulators`` reads a word of
     all lanes, data FETCH_LATENCY (4) cycles later; pair p is the cores p and p + 2. A half may be read while the other one accumulates,
     but not if `apart`: then accumulators are read while the array is idle, and take half of the memory.
     Observation ports are those of `Execute`; ``streaming`` is high in the issue cycles of a stream.

@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from gen.config import Config
 from rtl.array.pe import Above
 from rtl.array.row import Row, kind, spread
-from rtl.interfaces import OPERAND_BITS
 from rtl.sharing import multipliers, place
 
 
@@ -25,7 +24,7 @@ class SubCore(wiring.Component):
 
     def __init__(self, config: Config, *, above: Above = Above.SUMS):
         self.config, self.above = config, above
-        side, operand, total = config.array.side, signed(OPERAND_BITS), signed(config.sum_width)
+        side, operand, total = config.array.side, signed(config.operand_bits), signed(config.sum_width)
         super().__init__({
             "moving_in": In(operand).array(side),
             "moving_out": Out(operand).array(side),

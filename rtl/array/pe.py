@@ -2,23 +2,16 @@
 
 import enum
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from rtl.arith.carry import add, add_gated, extend
+from rtl.arith.float32 import Add
+from rtl.array.float_multiplier import FloatMultiplier
 from rtl.array.multiplier import Multiplier
-from rtl.interfaces import OPERAND_BITS
-
-
-def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True):
-    """`value` of `cycles` cycles ago."""
-    for stage in range(cycles):
-        register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=reset_less)
-        m.d.sync += register.eq(value)
-        value = register
-    return value
+from rtl.array.skew import delayed
 
 
 class Above(enum.StrEnum):
@@ -43,7 +36,7 @@ class PE(wiring.Component):
 
     def __init__(self, config: Config, *, early: bool = False, above: Above = Above.SUMS, block: bool = True):
         self.config, self.early, self.above, self.block = config, early, above, block
-        operand, total = signed(OPERAND_BITS), signed(config.sum_width)
+        operand, total = signed(config.operand_bits), signed(config.sum_width)
         super().__init__({
             "moving_in": In(operand),
             "moving_out": Out(operand),
@@ -61,7 +54,8 @@ class PE(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rows = self.config.array.row_latency
-        moving, shadow, active = (Signal(signed(OPERAND_BITS), name=name, reset_less=True) for name in ("moving", "shadow", "active"))
+        shape = signed(self.config.operand_bits)
+        moving, shadow, active = (Signal(shape, name=name, reset_less=True) for name in ("moving", "shadow", "active"))
         m.d.sync += moving.eq(self.moving_in)
         # Registers without a reset, unlike those of a `Line`: synthesis would take the tokens of a diagonal for one, and share a register
         # among PEs that are far apart.
@@ -76,6 +70,9 @@ class PE(wiring.Component):
             m.d.sync += shadow.eq(self.stationary_in)
         m.d.comb += self.stationary_out.eq(delayed(m, self.stationary_in, rows - self.early, name="stationary"))
 
+        if self.config.floating:
+            self._add_floating(m, moving, active)
+            return m
         m.submodules.multiplier = multiplier = Multiplier(self.config, block=self.block)
         total = Signal(signed(self.config.sum_width))
         m.d.comb += [multiplier.a.eq(moving), multiplier.b.eq(active), self.sum_out.eq(delayed(m, total, rows, name="sum"))]
@@ -88,3 +85,17 @@ class PE(wiring.Component):
             case Above.GATED:
                 m.d.comb += total.eq(add_gated(m, platform, product, self.sum_in, self.sum_enable, name="add"))
         return m
+
+    def _add_floating(self, m: Module, moving: Signal, active: Signal):
+        """The product of two bf16 numbers, exact, and the sum: what comes from above plus the product, rounded."""
+        rows = self.config.array.row_latency
+        m.submodules.multiplier = multiplier = FloatMultiplier(latency=self.config.array.multiplier_latency)
+        m.d.comb += [multiplier.a.eq(moving), multiplier.b.eq(active)]
+        if self.above is Above.NOTHING:
+            m.d.comb += self.sum_out.eq(delayed(m, multiplier.product, rows, name="sum"))
+            return
+        m.submodules.adder = adder = Add(latency=rows)
+        above = self.sum_in
+        if self.above is Above.GATED:       # -0 leaves every number as it is
+            above = Mux(self.sum_enable, self.sum_in, 1 << len(self.sum_in) - 1)
+        m.d.comb += [adder.a.eq(above), adder.b.eq(multiplier.product), self.sum_out.eq(adder.result)]

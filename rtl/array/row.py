@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from rtl.array.pe import PE, Above
-from rtl.interfaces import OPERAND_BITS
 from rtl.sharing import place
 
 
@@ -30,7 +29,7 @@ class Row(wiring.Component):
     def __init__(self, config: Config, *, early: bool = False, above: Above = Above.SUMS, blocks: int | None = None):
         self.config, self.early, self.above = config, early, above
         self.blocks = config.array.side if blocks is None else blocks
-        side, operand, total = config.array.side, signed(OPERAND_BITS), signed(config.sum_width)
+        side, operand, total = config.array.side, signed(config.operand_bits), signed(config.sum_width)
         super().__init__({
             "moving_in": In(operand),
             "moving_out": Out(operand),

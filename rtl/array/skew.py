@@ -4,7 +4,14 @@ from amaranth.hdl import Cat, Module, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.array.pe import delayed
+
+def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = True):
+    """`value` of `cycles` cycles ago."""
+    for stage in range(cycles):
+        register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
 
 
 class Line:

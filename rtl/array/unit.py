@@ -8,7 +8,6 @@ from gen.config import Config, Unit
 from rtl.array.core import SubCore
 from rtl.array.pe import Above
 from rtl.array.skew import Line, Skew
-from rtl.interfaces import OPERAND_BITS
 from rtl.sharing import place
 
 
@@ -17,7 +16,7 @@ class ComputeUnit(wiring.Component):
 
     Core q's words arrive `config.core_offset(q)` cycles behind core 0's. The control ports go with core 0's words and are delayed here:
     ``swap`` with the first moving word of a wave, ``tall`` and ``wide`` with all of them, ``capture`` with the first stationary word.
-    Lane r of ``moving`` and ``stationary`` is element k = r, or column c = r, in bits 9r .. 9r+8.
+    Lane r of ``moving`` and ``stationary`` is element k = r, or column c = r, in bits 9r .. 9r+8 (of bf16 16r .. 16r+15).
     A moving word at the port in cycle u gives ``sums[q][c]`` in u + 1 + R*S + c + multiplier_latency (S = side, R = row_latency);
     in tall modes the lower cores' sums include the upper cores'. One word a core and cycle; waves of different modes may follow
     each other without a gap. Cross wires exist only in a FlexSA unit; the other kinds ignore the modes.
@@ -27,8 +26,8 @@ class ComputeUnit(wiring.Component):
         self.config = config
         side, cores = config.array.side, config.cores
         super().__init__({
-            "moving": In(OPERAND_BITS * side).array(cores),
-            "stationary": In(OPERAND_BITS * side).array(cores),
+            "moving": In(config.operand_bits * side).array(cores),
+            "stationary": In(config.operand_bits * side).array(cores),
             "swap": In(1),
             "capture": In(1),
             "tall": In(1),
@@ -77,6 +76,6 @@ class ComputeUnit(wiring.Component):
         if side == 1:
             return [word.as_signed()]
         skew = place(m, platform, instance=f"skew_{operand}_{q}", module=f"skew_{step}",
-                     factory=lambda: Skew(width=OPERAND_BITS, lanes=side, step=step))
+                     factory=lambda: Skew(width=self.config.operand_bits, lanes=side, step=step))
         m.d.comb += skew.word.eq(word)
         return skew.lanes

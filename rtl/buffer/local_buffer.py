@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
 from rtl.buffer.block_memory import BlockMemory
-from rtl.interfaces import OPERAND_BITS
 
 
 class LocalBuffer(wiring.Component):
@@ -19,7 +18,7 @@ class LocalBuffer(wiring.Component):
     def __init__(self, config: Config, *, depth: int):
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth = {depth} must be a power of two, at least 2")
-        self.width, self.depth = OPERAND_BITS * config.array.side, depth
+        self.width, self.depth = config.operand_bits * config.array.side, depth
         super().__init__({
             "write_enable": In(1),
             "write_address": In(range(depth)),

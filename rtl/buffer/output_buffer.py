@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gen.config import Config, Unit
 from rtl.arith.carry import add, add_selected
+from rtl.arith.float32 import Add
 from rtl.buffer.block_memory import BlockMemory
 from rtl.sharing import place
 
@@ -26,12 +27,13 @@ class AccumulatorLane(wiring.Component):
     """One column of one bank: `depth` words of 32 bits, held twice where they are added to and fetched in the same cycle (not if `apart`).
 
     A sum takes four cycles: ``read_enable`` with ``read_word``, two cycles later ``overwrite`` (add to zero) with the result, in the
-    next cycle ``write_enable`` and ``write_word``. There are `feeds` results, the second chosen by ``select``, which goes with the
-    write. ``fetched`` is the word two cycles after ``fetch``. A word may be read and fetched from the cycle after its write.
+    next cycle ``select`` (the second of the `feeds` results), ``write_enable`` and ``write_word``. Of fp32 the write comes row_latency
+    cycles later, behind the adder, and ``select`` stays. ``fetched`` is the word two cycles after ``fetch``. A word may be read and
+    fetched from the cycle after its write.
     """
 
     def __init__(self, config: Config, *, depth: int, feeds: int, apart: bool = False):
-        self.depth, self.feeds, self.apart = depth, feeds, apart
+        self.config, self.depth, self.feeds, self.apart = config, depth, feeds, apart
         super().__init__({
             "read_enable": In(1),
             "read_word": In(range(depth)),
@@ -55,8 +57,13 @@ class AccumulatorLane(wiring.Component):
         m.d.sync += word.eq(Mux(self.overwrite, 0, words.read_data))     # a synchronous clear
         results = [Signal.like(self.sums[0], name=f"result_{i}", reset_less=True) for i in range(self.feeds)]
         m.d.sync += [result.eq(self.sums[i]) for i, result in enumerate(results)]     # here the way from the array ends
-        total = (add(m, platform, word, results[0], name="add") if self.feeds == 1 else
-                 add_selected(m, platform, word, results[0], results[1], self.select, name="add"))
+        if self.config.floating:
+            m.submodules.adder = adder = Add(latency=self.config.array.row_latency)
+            m.d.comb += [adder.a.eq(word), adder.b.eq(results[0] if self.feeds == 1 else Mux(self.select, results[1], results[0]))]
+            total = adder.result
+        else:
+            total = (add(m, platform, word, results[0], name="add") if self.feeds == 1 else
+                     add_selected(m, platform, word, results[0], results[1], self.select, name="add"))
         for each in (words,) if self.apart else (words, copy):
             m.d.comb += [each.write.eq(self.write_enable), each.write_address.eq(self.write_word), each.write_data.eq(total)]
         m.d.comb += [words.read.eq(self.read_enable), words.read_address.eq(self.read_word), self.fetched.eq(copy.read_data)]
@@ -72,7 +79,8 @@ class AccumulatorBank(wiring.Component):
     """One bank of `side` lanes. The command goes from lane to lane, so that skewed results need no deskewing.
 
     A command (``enable`` with ``word``, ``overwrite``, ``select``) precedes its result in lane 0 by two cycles and lane c's by 2 + c.
-    The sum is written in the cycle after the result. The same word may come again four cycles later. ``fetch`` reads word
+    The sum is written in the cycle after the result (of fp32 row_latency cycles later), and the same word may come again
+    `accumulator_latency` cycles after it came. ``fetch`` reads word
     ``fetch_word`` of all lanes at once into ``fetched``, two cycles later.
     """
 
@@ -94,7 +102,8 @@ class AccumulatorBank(wiring.Component):
         m = Module()
         config, side = self.config, self.config.array.side
         stages = [(self.enable, self.word, self.overwrite, self.select)]
-        for i in range(1, side + 3):
+        adding = config.array.row_latency if config.floating else 0
+        for i in range(1, side + 3 + adding):
             stage = (Signal(name=f"enable_{i}"), *(Signal.like(item, name=f"{name}_{i}", reset_less=True)
                                                    for name, item in zip(("word", "overwrite", "select"), stages[0][1:])))
             m.d.sync += [new.eq(old) for new, old in zip(stage, stages[-1])]
@@ -102,7 +111,8 @@ class AccumulatorBank(wiring.Component):
         for c in range(side):
             lane = place(m, platform, instance=f"lane_{c}", module=f"accumulator_lane_{self.feeds}",
                          factory=lambda: AccumulatorLane(config, depth=self.depth, feeds=self.feeds, apart=self.apart))
-            (reading, word, _, _), _, (_, _, overwrite, _), (writing, write_word, _, select) = stages[c:c + 4]
+            (reading, word, _, _), _, (_, _, overwrite, _), (_, _, _, select) = stages[c:c + 4]
+            writing, write_word, _, _ = stages[c + 3 + adding]
             m.d.comb += [
                 lane.read_enable.eq(reading),
                 lane.read_word.eq(word),
@@ -125,7 +135,8 @@ class OutputBuffer(wiring.Component):
     number i of a wave comes STEP_AHEAD (3) cycles before its results in lane 0 and 3 + c before lane c's, one a cycle. In tall modes
     the lower core's result i goes to bank i mod 2, word i div 2, and the upper core's to none; in short ones the lower core's to
     bank 1 and the upper core's to bank 0, word i: so a bank adds one result a cycle, whatever modes follow each other.
-    A result in cycle u is written in u + 1 and readable by reads from u + 2 on: a word may come again after ACCUMULATOR_LATENCY.
+    A result in cycle u is written in u + 1 and readable by reads from u + 2 on; of fp32 both come row_latency cycles later. So a word may
+    come again after `accumulator_latency`.
     ``enable`` with ``half``, ``bank`` and ``word`` reads all lanes into ``data``, FETCH_LATENCY (4) cycles later, while other words
     accumulate; if `apart`, only while nothing accumulates (nor is about to), which saves half of the memory.
     """

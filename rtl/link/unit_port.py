@@ -10,7 +10,7 @@ from gen.isa import VERSION
 from gen.timing import FETCH_LATENCY
 from gen.unit_map import IDENTITY, OFFSETS, OPERAND_BYTES, WINDOW_BITS, UnitMap
 from rtl.array.compute import Compute
-from rtl.array.pe import delayed
+from rtl.array.skew import delayed
 from rtl.control.registers import RegisterBus
 from rtl.instruction import instruction_layout
 from rtl.interfaces import OPERAND_BITS, MemoryPort

@@ -86,7 +86,9 @@ def finish(config: Config, gemm: Gemm | Pooling, emitters: Sequence[Emitter | Po
 
 def place_program(config: Config, instructions: Sequence[Instruction], regions: Mapping[str, Region], base: int,
                   address: int | None = None) -> dict[str, Region]:
-    """The region of a program: a fetch reads whole bursts."""
+    """The region of a program: a fetch reads whole bursts. Raises CompileError for a machine that takes no programs yet."""
+    if config.floating:
+        raise CompileError(f"array.dtype = '{config.array.dtype}' is none of int8 (of a whole machine)")
     size = round_up(len(instructions) * INSTRUCTION_BYTES, config.fetch_instructions * INSTRUCTION_BYTES)
     return place_region(regions, "program", size, base, address, max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
 

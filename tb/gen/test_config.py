@@ -69,6 +69,8 @@ def test_presets_and_organisations(name, organisation):
     ("[array]\nside = 8.0", "array.side must be an integer, not 8.0"),
     ("[array]\nside = true", "array.side must be an integer, not True"),
     ("[array]\nunit = 'flexible'", "array.unit = 'flexible' is none of flex, quad, single"),
+    ("[array]\ndtype = 'fp8'", "array.dtype = 'fp8' is none of int8, bf16"),
+    ("[array]\ndtype = 'bf16'", "array.dtype = 'bf16' is none of int8 (of a whole machine)"),
     ("array = 3", "array = 3 must be a table"),
     ("name = 'two words'", "name = 'two words' must be a word of letters, digits, - and _"),
     ("[memory]\nbytes_per_cycle = 4", "memory.bytes_per_cycle = 4 is outside 8..128 bytes (array.side .. 16 words)"),

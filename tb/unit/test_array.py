@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import Array, Buffers, Config, Memory, Unit
+from gen.config import Array, Buffers, Config, DType, Memory, Unit
 from rtl.array.unit import ComputeUnit
+from sw.golden import bfloat16
 
 
-def machine(side: int, unit: str, row_latency: int, multiplier_latency: int) -> Config:
+def machine(side: int, unit: str, row_latency: int, multiplier_latency: int, dtype: str = "int8") -> Config:
     return Config(
-        array=Array(side=side, unit=Unit(unit), row_latency=row_latency, multiplier_latency=multiplier_latency),
+        array=Array(side=side, unit=Unit(unit), row_latency=row_latency, multiplier_latency=multiplier_latency, dtype=DType(dtype)),
         buffers=Buffers(moving_words=64, accumulator_words=16, slice_words=256, store_lanes=1),
         memory=Memory(bytes_per_cycle=max(4, side)),
     )
@@ -62,15 +63,37 @@ def random_waves(rng, config: Config, count: int) -> list[Wave]:
                 tall = wide = True
         k, n = side * (1 + (tall and config.cores == 4)), side * (1 + (wide and config.cores == 4))
         m = int(rng.integers(1, 6 * side + 2))
-        a, b = rng.integers(-255, 256, (m, k)), rng.integers(-255, 256, (k, n))
+        a, b = numbers(rng, config, (m, k)), numbers(rng, config, (k, n))
         if rng.random() < 0.1:
             a[:], b[:] = -255, rng.choice([-255, 255])
         waves.append(Wave(side, tall, wide, a, b))
     return waves
 
 
+def numbers(rng, config: Config, shape) -> np.ndarray:
+    """Random operands: 9-bit integers, or bf16 numbers as float32, with now and then a zero, a subnormal number or a very large one."""
+    if not config.floating:
+        return rng.integers(-255, 256, shape)
+    exponent = np.where(rng.random(shape) < 0.9, rng.integers(120, 132, shape), rng.choice([0, 0, 1, 60, 190, 254], shape))
+    bits = rng.integers(0, 2, shape) << 31 | exponent << 23 | rng.integers(0, 128, shape) << 16
+    return bits.astype(np.uint32).view(np.float32)
+
+
 def pack(values) -> int:
+    """A word of the array: lanes of 9 bits, or of 16 for bf16 numbers."""
+    if values.dtype == np.float32:
+        return sum((int(value) >> 16) << 16 * i for i, value in enumerate(values.view(np.uint32)))
     return sum((int(value) & 511) << 9 * i for i, value in enumerate(values))
+
+
+def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of a wave."""
+    return bfloat16.wave(a, b) if a.dtype == np.float32 else a @ b
+
+
+def bits_of(sums: np.ndarray, width: int = 32) -> np.ndarray:
+    """Sums as the bits that the hardware holds."""
+    return sums.view(np.uint32).astype(np.int64) if sums.dtype == np.float32 else sums & (1 << width) - 1
 
 
 def simulate(config: Config, waves: list[Wave]):
@@ -83,7 +106,7 @@ def simulate(config: Config, waves: list[Wave]):
         wave.start = max(earliest, wave.load + max(side - 1, 1))
     offsets = [config.core_offset(q) for q in range(config.cores)]
     end = waves[-1].start + waves[-1].length() + 2 * offsets[-1] + 4 * side * config.array.row_latency + 10
-    moving, stationary = rng.integers(0, 1 << 9 * min(side, 6), (2, end, config.cores)).astype(object)
+    moving, stationary = rng.integers(0, 1 << min(config.operand_bits * side, 54), (2, end, config.cores)).astype(object)
     swap, capture, tall, wide = np.zeros((4, end), int)
     for wave in waves:
         swap[wave.start], capture[wave.load] = 1, 1
@@ -117,25 +140,29 @@ def simulate(config: Config, waves: list[Wave]):
     return seen
 
 
-@pytest.mark.parametrize(("side", "unit", "row_latency", "multiplier_latency", "seed"), [
+@pytest.mark.parametrize(("side", "unit", "row_latency", "multiplier_latency", "seed", "dtype"), [
+    (1, "flex", 2, 3, 15, "bf16"), (2, "flex", 1, 1, 16, "bf16"), (2, "flex", 2, 4, 17, "bf16"), (2, "flex", 4, 6, 18, "bf16"),
+    (2, "quad", 1, 3, 19, "bf16"), (2, "single", 3, 2, 20, "bf16"), (4, "flex", 2, 3, 21, "bf16"), *((*case, "int8") for case in [
     (1, "flex", 1, 1, 0), (1, "flex", 2, 3, 1), (1, "quad", 1, 3, 2), (1, "single", 1, 1, 3),
     (2, "flex", 1, 1, 4), (2, "flex", 2, 1, 5), (2, "flex", 1, 3, 6), (2, "quad", 2, 3, 7), (2, "single", 1, 3, 8),
     (4, "flex", 1, 3, 9), (4, "flex", 2, 3, 10), (4, "flex", 1, 1, 11), (4, "quad", 1, 3, 12), (4, "single", 2, 1, 13),
-    (2, "flex", 3, 2, 14),
+    (2, "flex", 3, 2, 14)]),
 ])
-def test_products_of_mixed_modes_are_exact(side, unit, row_latency, multiplier_latency, seed):
-    config, rng = machine(side, unit, row_latency, multiplier_latency), np.random.default_rng(seed)
+def test_products_of_mixed_modes_are_exact(side, unit, row_latency, multiplier_latency, seed, dtype):
+    print(f"seed {seed}")
+    config, rng = machine(side, unit, row_latency, multiplier_latency, dtype), np.random.default_rng(seed)
     waves = random_waves(rng, config, 12 if side < 4 else 8)
     seen = simulate(config, waves)
     for number, wave in enumerate(waves):
         for q in range(config.cores):
             low = q // 2
             k = slice(None) if wave.tall and low else wave.k_of(q)
-            expected = wave.a[:, k] @ wave.b[k, wave.n_of(q)]
+            expected = bits_of(times(wave.a[:, k], wave.b[k, wave.n_of(q)]), config.sum_width)
             for i, row in enumerate(wave.rows_of(q)):
                 for c in range(side):
                     when = wave.start + config.core_offset(q) + i + 1 + row_latency * side + c + multiplier_latency
-                    assert seen[when, q, c] == expected[row, c], (seed, number, wave.tall, wave.wide, q, row, c)
+                    found = seen[when, q, c] & (1 << config.sum_width) - 1
+                    assert found == expected[row, c], (seed, number, wave.tall, wave.wide, q, row, c)
 
 
 def test_full_rate_programs_have_no_bubble():

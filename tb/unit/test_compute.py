@@ -8,7 +8,8 @@ from gen.isa import Instruction, Mode, Stall
 from gen.timing import FETCH_LATENCY, drain
 from gen.verilog import signals_of
 from rtl.array.compute import Compute
-from tb.unit.test_array import Wave, machine, pack
+from sw.golden import float32
+from tb.unit.test_array import Wave, bits_of, machine, numbers, pack, times
 from tb.unit.test_execute import Program, Times, drive, expected, random_program, simulate, start
 
 
@@ -19,19 +20,18 @@ def operands(rng, config: Config, program: Program) -> list[Wave]:
         mode = Mode(instruction.mode)
         k, n = (side * (1 + (config.array.unit == Unit.FLEX and large)) for large in (mode.tall, mode.wide))
         for _ in range(instruction.waves):
-            a, b = rng.integers(-255, 256, (instruction.rows, k)), rng.integers(-255, 256, (k, n))
-            waves.append(Wave(side, mode.tall, mode.wide, a, b))
+            waves.append(Wave(side, mode.tall, mode.wide, numbers(rng, config, (instruction.rows, k)), numbers(rng, config, (k, n))))
     return waves
 
 
 def accumulate(config: Config, program: Program, waves: list[Wave]) -> np.ndarray:
-    """Accumulators [half, pair, bank, word, column] by the rules of rtl/README.md, Modes and rows."""
+    """Bits of the accumulators [half, pair, bank, word, column] by the rules of rtl/README.md, Modes and rows."""
     side, waves = config.array.side, list(waves)
-    result = np.zeros((2, config.column_pairs, 2, config.buffers.accumulator_words, side), np.int64)
+    result = np.zeros((2, config.column_pairs, 2, config.buffers.accumulator_words, side), np.float32 if config.floating else np.int64)
     for instruction in program.instructions:
         for number in range(instruction.waves):
             wave = waves.pop(0)
-            product = wave.a @ wave.b
+            product = times(wave.a, wave.b)
             for row in range(instruction.rows):
                 s = row if wave.wide else row >> 1
                 pairs = range(config.column_pairs) if wave.wide else [row & 1]
@@ -39,8 +39,9 @@ def accumulate(config: Config, program: Program, waves: list[Wave]) -> np.ndarra
                     place = result[instruction.half, pair, s & 1, s >> 1]
                     if number == 0 and not instruction.accumulate:
                         place[:] = 0
-                    place += product[row, wave.n_of(pair)]
-    return result
+                    sums = product[row, wave.n_of(pair)]
+                    place[:] = float32.add(place, sums) if config.floating else place + sums
+    return bits_of(result)
 
 
 def writes(config: Config, waves: list[Wave], times: Times):
@@ -53,7 +54,8 @@ def writes(config: Config, waves: list[Wave], times: Times):
             for core in range(config.cores):
                 rows = wave.rows_of(core) if config.cores == 4 else range(len(wave.a))
                 unused = i >= len(rows) or (wave.wide and core % 2)
-                words.append(pack(rng.integers(-256, 256, side)) if unused else pack(wave.a[rows[i], wave.k_of(core)]))
+                anything = int(rng.integers(0, 1 << min(62, config.operand_bits * side)))
+                words.append(anything if unused else pack(wave.a[rows[i], wave.k_of(core)]))
             moving[times.moving[j] + i] = (pointer % config.buffers.moving_words, words)
             pointer += 1
         for i in range(side):
@@ -112,13 +114,16 @@ def run(config: Config, program: Program, waves: list[Wave], times: Times, reads
     return seen
 
 
-@pytest.mark.parametrize(("side", "unit", "row_latency", "multiplier_latency", "gap", "count"), [
+@pytest.mark.parametrize(("side", "unit", "row_latency", "multiplier_latency", "gap", "count", "dtype"), [
+    (1, "flex", 3, 3, 0, 14, "bf16"), (2, "flex", 1, 3, 0, 10, "bf16"), (2, "flex", 2, 4, 8, 8, "bf16"), (2, "quad", 2, 3, 0, 6, "bf16"),
+    (2, "single", 4, 2, 0, 6, "bf16"), (4, "flex", 2, 3, 0, 4, "bf16"), *((*case, "int8") for case in [
     (1, "flex", 1, 3, 0, 14), (1, "flex", 2, 1, 0, 14), (1, "single", 1, 1, 5, 8), (1, "quad", 1, 3, 0, 8),
     (2, "flex", 1, 3, 0, 14), (2, "flex", 2, 1, 8, 10), (2, "quad", 1, 3, 0, 8), (2, "single", 2, 3, 0, 8),
-    (4, "flex", 1, 3, 0, 10), (4, "flex", 2, 1, 0, 8), (4, "quad", 1, 1, 10, 6), (4, "single", 1, 3, 0, 8),
+    (4, "flex", 1, 3, 0, 10), (4, "flex", 2, 1, 0, 8), (4, "quad", 1, 1, 10, 6), (4, "single", 1, 3, 0, 8)]),
 ])
-def test_accumulators_and_cycles(side, unit, row_latency, multiplier_latency, gap, count):
-    config, seed = machine(side, unit, row_latency, multiplier_latency), side * 100 + row_latency * 10 + gap
+def test_accumulators_and_cycles(side, unit, row_latency, multiplier_latency, gap, count, dtype):
+    config, seed = machine(side, unit, row_latency, multiplier_latency, dtype), side * 100 + row_latency * 10 + gap
+    print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     program = random_program(rng, config, count, gap=gap)
     waves, times = operands(rng, config, program), expected(config, program)
@@ -126,13 +131,16 @@ def test_accumulators_and_cycles(side, unit, row_latency, multiplier_latency, ga
     seen = run(config, program, waves, times, dict(enumerate(places, start=max(times.signals) + 2)))
     result = accumulate(config, program, waves)
     for place in places:
-        assert seen[place] == [int(value) & 0xFFFFFFFF for value in result[place]], (seed, place)
+        assert seen[place] == result[place].tolist(), (seed, place)
 
 
-@pytest.mark.parametrize(("tall_first", "rows", "unit"), [(first, rows, "flex") for first in (True, False) for rows in (3, 4, 5, 6, 8)])
-def test_back_to_back_waves_into_the_same_words(tall_first, rows, unit):
+@pytest.mark.parametrize(("tall_first", "rows", "dtype", "row_latency"), [
+    *((first, rows, "int8", 1) for first in (True, False) for rows in (3, 4, 5, 6, 8)),
+    *((True, rows, "bf16", latency) for rows, latency in ((5, 1), (6, 1), (6, 2), (8, 2), (7, 4), (8, 4), (10, 4))), (False, 5, "bf16", 2),
+])
+def test_back_to_back_waves_into_the_same_words(tall_first, rows, dtype, row_latency):
     """At the minimum interval each mode finds what the one before has just written, in either order of tall and short."""
-    config, rng = machine(1, unit, 1, 3), np.random.default_rng(rows)
+    config, rng = machine(1, "flex", row_latency, 3, dtype), np.random.default_rng(rows)
     for pair in ((Mode.FW, Mode.HSW), (Mode.VSW, Mode.ISW)):
         modes = pair if tall_first else pair[::-1]
         instructions = [Instruction("ExecGEMM", mode=mode, rows=rows, waves=2, accumulate=i > 0, signal=1)
@@ -142,7 +150,7 @@ def test_back_to_back_waves_into_the_same_words(tall_first, rows, unit):
         places = read_of(config, 0)
         seen = run(config, program, waves, times, dict(enumerate(places, start=max(times.signals) + 2)))
         result = accumulate(config, program, waves)
-        assert all(seen[place] == [int(value) & 0xFFFFFFFF for value in result[place]] for place in places)
+        assert all(seen[place] == result[place].tolist() for place in places)
 
 
 @pytest.mark.parametrize("row_latency", [1, 2])
@@ -159,4 +167,4 @@ def test_a_half_is_read_while_the_other_accumulates(row_latency):
     seen = run(config, program, waves, times, busy | dict(enumerate(later, start=max(times.signals) + 2)))
     result = accumulate(config, program, waves)
     for place in row_word + later:
-        assert seen[place] == [int(value) & 0xFFFFFFFF for value in result[place]], place
+        assert seen[place] == result[place].tolist(), place

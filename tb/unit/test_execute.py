@@ -61,7 +61,7 @@ def expected(config: Config, program: Program) -> Times:
         open_, closed = 0, 0
         if j:
             before = waves[j - 1][1]
-            penalty = side * config.array.row_latency + 1
+            penalty = side * config.array.row_latency + (adding(config) + 1) // 2 - 1
             penalty *= config.array.unit == "flex" and Mode(before.mode).tall and not mode.tall and before.half == instruction.half
             open_ = previous + times.interval[-1] + penalty
             closed = previous + times.interval[-1]
@@ -77,7 +77,7 @@ def expected(config: Config, program: Program) -> Times:
         times.shift.append(shift)
         times.stream.append(stream)
         times.streamed.append(streamed)
-        times.interval.append(max(streamed, side, ACCUMULATOR_LATENCY))
+        times.interval.append(max(streamed, side, adding(config)))
         if last:
             times.signals[stream + streamed + drain(config)] = (instruction.signal, instruction.group)
     end = max(times.signals) + 2
@@ -87,6 +87,11 @@ def expected(config: Config, program: Program) -> Times:
     for t, cause in causes:
         times.stall[t] = cause
     return times
+
+
+def adding(config: Config) -> int:
+    """Cycles from a sum's being read to its being there again: those of an integer, and the adder's registers."""
+    return ACCUMULATOR_LATENCY + config.array.row_latency * config.floating
 
 
 def load(config: Config, program: Program, times: Times, streamed: int):
