@@ -21,7 +21,7 @@ MEMORY_ROWS = {"upper": 22, "lower": 46, "below": 70, "last": 82}
 MULTIPLIER = re.compile(r"\.unit\.core_(?P<core>[0-3])\.row_(?P<row>\d+)\.pe_(?P<column>\d+)\.multiplier\.")
 LOCAL = re.compile(r"\.(?P<operand>moving|stationary)_buffer_(?P<core>[0-3])\.words\.(?P<part>\w+)$")
 OUTPUT = re.compile(r"\.output_buffer_(?P<pair>[01])\.bank_(?P<bank>\d)\.lane_(?P<lane>\d+)\.(?P<part>[\w.]+)$")
-GLOBAL = re.compile(r"\.global_buffer\.slice(?P<slice>\d+)\.bank(?P<bank>\d+)\.words\.(?P<depth>\d+)\.(?P<bits>\d+)$")
+GLOBAL = re.compile(r"\.global_buffer\.slice(?P<slice>\d+)\.bank(?P<bank>\d+)\.words\.(?:words\.)?(?P<depth>block_|\d+\.)(?P<bits>\d+)$")
 
 Found = list[tuple[dict[str, str], dict]]       # blocks: what their name says, cell
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.sharing import family
 
 ATTRIBUTES = {"ram_style": "block", "no_rw_check": 1}   # no word is ever read in the cycle in which it is written
-BLOCK_BITS, BLOCK_WORDS = 36, 512                       # the widest shape of an ECP5 DP16KD
+BLOCK_SHAPES = {512: 36, 1024: 18, 2048: 9}             # words of an ECP5 DP16KD, and their bits
 ICE40_BITS = 16                                         # of iCE40's block RAM at its widest, and of its single-port RAM
 ICE40_REST = 16                                         # bits beyond whole blocks that are better kept in flip-flops
 
@@ -16,7 +16,7 @@ class BlockMemory(wiring.Component):
     """`depth` words of `width` bits, zero at power-up; one write and one read a cycle.
 
     ``read_data`` holds the word two cycles after ``read`` (memory, output register). A word may be read from the cycle after its write;
-    read in the same cycle it is anything. On ECP5, up to 512 words deep, the register is the block's own: its clock-to-output is a
+    read in the same cycle it is anything. On ECP5, up to 2048 words deep, the register is the block's own: its clock-to-output is a
     fraction of the bare memory's. On iCE40 a few bits beyond a multiple of a block's width are flip-flops, and what is never read and
     written in the same cycle (`alternating`) is single-port RAM, which holds anything at power-up.
     """
@@ -34,9 +34,10 @@ class BlockMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if family(platform) == "ecp5" and self.depth <= BLOCK_WORDS:
-            for first in range(0, self.width, BLOCK_BITS):
-                m.submodules[f"block_{first}"] = self._block(slice(first, min(first + BLOCK_BITS, self.width)))
+        if family(platform) == "ecp5" and self.depth <= max(BLOCK_SHAPES):
+            width = next(bits for words, bits in BLOCK_SHAPES.items() if self.depth <= words)
+            for first in range(0, self.width, width):
+                m.submodules[f"block_{first}"] = self._block(slice(first, min(first + width, self.width)), width)
             return m
         if family(platform) == "ice40" and self.alternating:
             self._single_port(m)
@@ -86,20 +87,23 @@ class BlockMemory(wiring.Component):
                 m.d.sync += word.eq(output)
             m.d.comb += self.read_data[bits].eq(word)
 
-    def _block(self, bits: slice) -> Instance:
-        """A DP16KD as 512 words of 36 bits, port A writing (all bytes), port B reading; bits 0..17 on the pins of A, the others of B."""
-        data, word = Cat(self.write_data[bits], Const(0, BLOCK_BITS))[:BLOCK_BITS], self.read_data[bits]
-        spare = Signal(BLOCK_BITS, name="spare")
+    def _block(self, bits: slice, width: int) -> Instance:
+        """A DP16KD with words of `width` bits, port A writing (all bytes), port B reading.
+
+        An address begins above those of a word's single bits. Of words with several bytes of nine bits the lowest pins of a writing address
+        enable these; words of 36 bits use both ports' data pins, 0..17 of A and then of B, narrower ones those of their own port.
+        """
+        data, word = Cat(self.write_data[bits], Const(0, width))[:width], self.read_data[bits]
+        spare, half = Signal(width, name="spare"), 18
+        low, enables = width.bit_length() - 1, width // 9 if width > 9 else 0
         ports = {"i_CLKA": ClockSignal(), "i_CLKB": ClockSignal(), "i_CEA": self.write, "i_CEB": self.read, "i_WEA": 1, "i_WEB": 0}
         ports |= {f"i_{name}{port}": value for name, value in (("OCE", 1), ("RST", 0)) for port in "AB"}
         ports |= {f"i_CS{port}{i}": 0 for port in "AB" for i in range(3)}
-        for port, address, low in (("A", self.write_address, 1), ("B", self.read_address, 0)):
-            ports |= {f"i_AD{port}{i}": low if i < 4 else 0 for i in range(14)}
-            ports |= {f"i_AD{port}{i + 5}": bit for i, bit in enumerate(address)}
-        half = BLOCK_BITS // 2
-        for i in range(BLOCK_BITS):
-            pin = f"{'AB'[i // half]}{i % half}"
-            ports[f"i_DI{pin}"] = data[i]
-            ports[f"o_DO{pin}"] = word[i] if i < len(word) else spare[i]
-        shape = {f"p_DATA_WIDTH_{port}": BLOCK_BITS for port in "AB"} | {f"p_REGMODE_{port}": "OUTREG" for port in "AB"}
+        for port, address, enabled in (("A", self.write_address, enables), ("B", self.read_address, 0)):
+            ports |= {f"i_AD{port}{i}": int(i < enabled) for i in range(14)}
+            ports |= {f"i_AD{port}{low + i}": bit for i, bit in enumerate(address)}
+        for i in range(width):
+            ports[f"i_DI{'AB'[i // half]}{i % half}"] = data[i]
+            ports[f"o_DO{'AB'[i // half] if width > half else 'B'}{i % half}"] = word[i] if i < len(word) else spare[i]
+        shape = {f"p_DATA_WIDTH_{port}": width for port in "AB"} | {f"p_REGMODE_{port}": "OUTREG" for port in "AB"}
         return Instance("DP16KD", **ports, **shape, p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC", p_GSR="AUTO")

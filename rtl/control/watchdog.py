@@ -2,9 +2,10 @@
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from rtl.buffer.block_memory import BlockMemory
 
 PATIENCE = 64       # cycles without activity
 
@@ -61,14 +62,15 @@ class Journal(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        attributes: dict = {"ram_style": "block", "no_rw_check": 1}         # read only when all stand still
-        m.submodules.memory = memory = Memory(shape=32, depth=1 << self.slot_bits + ceil_log2(self.units), init=[], attrs=attributes)
-        write, read = memory.write_port(), memory.read_port()
+        m.submodules.memory = memory = BlockMemory(width=32, depth=1 << self.slot_bits + ceil_log2(self.units))
         m.d.sync += [
-            write.en.eq(self.note),
-            write.addr.eq(Cat(self.slot, self.number)),
-            write.data.eq(self.written),
+            memory.write.eq(self.note),
+            memory.write_address.eq(Cat(self.slot, self.number)),
+            memory.write_data.eq(self.written),
         ]
-        m.d.comb += read.addr.eq(Cat(self.read_slot, self.read_number))
-        m.d.sync += self.index.eq(read.data)
+        m.d.comb += [                                   # read only when all stand still
+            memory.read.eq(1),
+            memory.read_address.eq(Cat(self.read_slot, self.read_number)),
+            self.index.eq(memory.read_data),
+        ]
         return m

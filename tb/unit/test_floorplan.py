@@ -23,7 +23,8 @@ def names(side: int, slices: int) -> dict[str, str]:
               for operand in ("moving", "stationary") for core in range(4) for part in range(2)}
     found |= {f"{CORE}.compute.output_buffer_{pair}.bank_{bank}.lane_{lane}.{part}.block_0": "DP16KD"
               for pair in range(2) for bank in range(2) for lane in range(side) for part in ("copy", "words")}
-    found |= {f"{CORE}.global_buffer.slice{part}.bank{bank}.words.0.{bits}": "DP16KD"
+    # Up to 2048 words deep, or deeper
+    found |= {f"{CORE}.global_buffer.slice{part}.bank{bank}.words.{'words.0.' if part else 'block_'}{18 * bits}": "DP16KD"
               for part in range(slices) for bank in range(4) for bits in range(side // 2)}
     return found | {"system.machine.core.group_0.store.lane_0.product": "MULT18X18D", "system.link.words": "DP16KD", "lut": "LUT4"}
 
