@@ -3,6 +3,7 @@
 import os
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def doubles(bits: np.ndarray) -> np.ndarray:
     return floats(np.where(bits & 0x7F80_0000, bits, bits & 1 << 31)).astype(np.float64)
 
 
-def expected(operation: np.ufunc, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def expected(operation: Callable, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """numpy's own result, bits to bits, with subnormal numbers as zeros before and after, and one NaN."""
     def without_subnormals(x):
         return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), x), x)
