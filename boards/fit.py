@@ -72,7 +72,9 @@ def needs(board: Board, config: Config) -> Needs:
 
 
 def check(board: Board, config: Config) -> None:
-    """Raises FitError for what cannot fit."""
+    """Raises FitError for what cannot fit, and for what nothing is known of."""
+    if config.floating:
+        raise FitError(f"config = {config.name}: array.dtype = '{config.array.dtype}' is none of int8 (on a board)")
     device, wanted = board.device, needs(board, config)
     if wanted.luts > DOUBT * device.luts or wanted.multipliers > device.multipliers or wanted.block_rams > device.block_rams:
         raise FitError(f"config = {config.name} needs about {wanted.luts:,} LUT, {wanted.multipliers} multipliers besides the array's and "

@@ -21,19 +21,26 @@ MEMORY_ROWS = {"upper": 22, "lower": 46, "below": 70, "last": 82}
 MULTIPLIER = re.compile(r"\.unit\.core_(?P<core>[0-3])\.row_(?P<row>\d+)\.pe_(?P<column>\d+)\.multiplier\.")
 LOCAL = re.compile(r"\.(?P<operand>moving|stationary)_buffer_(?P<core>[0-3])\.words\.(?P<part>\w+)$")
 OUTPUT = re.compile(r"\.output_buffer_(?P<pair>[01])\.bank_(?P<bank>\d)\.lane_(?P<lane>\d+)\.(?P<part>[\w.]+)$")
-GLOBAL = re.compile(r"\.global_buffer\.slice(?P<slice>\d+)\.bank(?P<bank>\d+)\.words\.(?:words\.)?(?P<depth>block_|\d+\.)(?P<bits>\d+)$")
+GLOBAL = re.compile(r"\.global_buffer\.slice(?P<slice>\d+)\.bank(?P<bank>\d+)\.(?P<depth>block_|words\.\d+\.)(?P<bits>\d+)$")
+BUFFER = re.compile(r"\.(?:\w+_buffer_\d|global_buffer)\.")
 
 Found = list[tuple[dict[str, str], dict]]       # blocks: what their name says, cell
 
 
 def place_blocks(netlist: Path):
-    """Fix the blocks of a machine with four cores in a netlist (JSON). Blocks that do not fit and all others are left to nextpnr."""
+    """Fix the blocks of a machine with four cores in a netlist (JSON). Blocks that do not fit and all others are left to nextpnr.
+
+    Raises ValueError for a memory of a buffer whose name is none of those known here: it would silently lie anywhere.
+    """
     design = json.loads(netlist.read_text())
     cells = [(name, cell) for module in design["modules"].values() for name, cell in module.get("cells", {}).items()]
 
     def find(kind: str, pattern: re.Pattern) -> Found:
         return [(match.groupdict(), cell) for name, cell in cells if cell["type"] == kind and (match := pattern.search(name))]
 
+    for name, cell in cells:
+        if cell["type"] == "DP16KD" and BUFFER.search(name) and not any(kind.search(name) for kind in (LOCAL, OUTPUT, GLOBAL)):
+            raise ValueError(f"{name}: no such memory is known to the floorplan")
     _place_multipliers(find("MULT18X18D", MULTIPLIER))
     for core in range(4):
         left, upper = core % 2 == 0, core < 2

@@ -63,7 +63,7 @@ class Array(_Section):
 
     side: int = _integer(8, 1, 128, "PEs", "side of one core: rows, columns and operands of a GBUF word", power_of_two=True)
     unit: Unit = field(default=Unit.FLEX, metadata={"doc": "flex: four sub-cores with modes; quad: four apart; single: one core"})
-    dtype: DType = field(default=DType.INT8, metadata={"doc": "int8: 8-bit integers, int32 sums; bf16, fp32 sums: so far the array alone"})
+    dtype: DType = field(default=DType.INT8, metadata={"doc": "int8: 8-bit integers, int32 sums; bf16: fp32 sums"})
     groups: int = _integer(1, 1, 4, "groups", "units with buffers of their own", power_of_two=True)
     multiplier_latency: int = _integer(3, 1, 6, "cycles", "from operand to registered product")
     row_latency: int = _integer(1, 1, 4, "cycles", "one hop of a partial sum to the row below; of bf16 the adder's registers")
@@ -88,7 +88,7 @@ class Buffers(_Section):
     accumulator_words: int = _integer(64, 4, 4096, "words", "depth of one parity bank and half of an output buffer (OBUF)",
                                      power_of_two=True)
     slices: int = _integer(8, 3, 16, "slices", "slices of the global buffer (GBUF), each with one read and one write port")
-    slice_words: int = _integer(2048, 32, 32768, "words", "words of `side` bytes in one slice", power_of_two=True)
+    slice_words: int = _integer(2048, 32, 32768, "words", "words of `side` operands in one slice", power_of_two=True)
     store_lanes: int = _integer(8, 1, 128, "columns", "columns requantised a cycle, at most `array.side`", power_of_two=True)
 
 
@@ -119,6 +119,7 @@ class Vector(_Section):
 
 
 SECTIONS = {"array": Array, "buffers": Buffers, "memory": Memory, "control": Control, "vector": Vector}
+BF16_ROW_LATENCY = 4        # stages of an fp32 adder as fast as the rest of the machine
 ORGANISATIONS = ("1G1C", "1G4C", "4G4C", "1G1F", "4G1F")
 
 
@@ -137,9 +138,11 @@ class Config:
         side, buffers = self.array.side, self.buffers
         if buffers.store_lanes > side:
             raise ConfigError(f"buffers.store_lanes = {buffers.store_lanes} is outside 1..{side} columns (array.side)")
-        if not side <= self.memory.bytes_per_cycle <= 16 * side:
-            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {side}..{16 * side} bytes "
-                              "(array.side .. 16 words)")
+        if not self.word_bytes <= self.memory.bytes_per_cycle <= 16 * self.word_bytes:
+            raise ConfigError(f"memory.bytes_per_cycle = {self.memory.bytes_per_cycle} is outside {self.word_bytes}.."
+                              f"{16 * self.word_bytes} bytes (1..16 words)")
+        if self.floating and self.vector.window:
+            raise ConfigError(f"vector.window = {self.vector.window} is outside 0..0 pixels with array.dtype = '{self.array.dtype}'")
         if self.moving_capacity < 2 * side:
             raise ConfigError(f"buffers.moving_words = {buffers.moving_words} leaves {self.moving_capacity} usable words, "
                               f"at least {2 * side} are needed")
@@ -188,8 +191,8 @@ class Config:
 
     @property
     def beat_words(self) -> int:
-        """GBUF words of `side` bytes in one memory beat."""
-        return self.memory.bytes_per_cycle // self.array.side
+        """GBUF words in one memory beat."""
+        return self.memory.bytes_per_cycle // self.word_bytes
 
     @property
     def load_words(self) -> int:
@@ -245,6 +248,21 @@ class Config:
         """Bits of an operand in the array: an 8-bit integer less its zero point, or a bf16 number."""
         return 16 if self.floating else 9
 
+    @property
+    def operand_bytes(self) -> int:
+        """Bytes of an operand in memory and in the global buffer."""
+        return 2 if self.floating else 1
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a GBUF word: `side` operands."""
+        return self.array.side * self.operand_bytes
+
+    @property
+    def planes(self) -> int:
+        """Words of a row of results as wide as the sums, 32 bits: each holds one operand's worth of their bits."""
+        return 4 // self.operand_bytes
+
     @cached_property
     def sum_width(self) -> int:
         """Bits of a partial sum in the array: of products of 9-bit operands, `tile` of them, or fp32."""
@@ -293,8 +311,6 @@ class Config:
                 raise ConfigError(f"{section} = {values!r} must be a table")
             _refuse_unknown(f"{section}.", values, [item.name for item in dataclasses.fields(kind)])
             sections[section] = kind(**values)
-        if sections["array"].dtype is not DType.INT8:
-            raise ConfigError(f"array.dtype = '{sections['array'].dtype}' is none of int8 (of a whole machine)")
         return cls(name=name, **sections)
 
     @classmethod
@@ -308,14 +324,15 @@ class Config:
 
     @classmethod
     def load(cls, name_or_file: str) -> "Config":
-        """A preset by name, or a TOML file by path."""
-        from gen.presets import PRESETS
+        """A preset by name, with -bf16 behind it for bf16 numbers, or a TOML file by path."""
+        from gen.presets import FLOATING, PRESETS, preset
 
-        if name_or_file in PRESETS:
-            return PRESETS[name_or_file]
+        if found := preset(name_or_file):
+            return found
         path = Path(name_or_file)
         if path.suffix != ".toml" and not path.exists():
-            raise ConfigError(f"config = {name_or_file!r} is neither a file nor one of the presets {', '.join(PRESETS)}")
+            raise ConfigError(f"config = {name_or_file!r} is neither a file nor one of the presets {', '.join(PRESETS)}, "
+                              f"each also with {FLOATING}")
         try:
             return cls.from_toml(path.read_text())
         except (OSError, UnicodeDecodeError) as error:
@@ -358,8 +375,17 @@ class Config:
                 slice_words=buffers.slice_words // shrink,
                 store_lanes=min(buffers.store_lanes, side),
             ),
-            memory=dataclasses.replace(self.memory, bytes_per_cycle=max(self.memory.bytes_per_cycle, side)),
+            memory=dataclasses.replace(self.memory, bytes_per_cycle=max(self.memory.bytes_per_cycle, side * self.operand_bytes)),
         )
+
+
+    def as_bf16(self) -> "Config":
+        """The same PEs and words for bf16 numbers: memories and beats of twice the bytes, adders of BF16_ROW_LATENCY stages, and neither
+        pooling nor residuals in the store unit, which are for integers."""
+        return dataclasses.replace(
+            self, name=f"{self.name}-bf16", array=dataclasses.replace(self.array, dtype=DType.BF16, row_latency=BF16_ROW_LATENCY),
+            memory=dataclasses.replace(self.memory, bytes_per_cycle=self.memory.bytes_per_cycle * 2 // self.operand_bytes),
+            vector=dataclasses.replace(self.vector, window=0))
 
 
 def _refuse_unknown(prefix: str, data: dict, known: list[str]):

@@ -54,6 +54,7 @@ class Unit(enum.IntEnum):
     LOAD_V = 3
     EXECUTE = 4
     STORE = 5
+    VECTOR = 6      # machines for bf16 only
 
 
 class Stall(enum.IntEnum):
@@ -69,11 +70,60 @@ class Stall(enum.IntEnum):
 
 
 class Output(enum.IntEnum):
-    """What StLBUF writes."""
+    """What StLBUF writes; machines with `array.dtype` bf16 know the two of floating point only."""
 
     INT32 = 0
     INT8 = 1
     UINT8 = 2
+    FP32 = 0
+    BF16 = 1
+
+
+class Factor(enum.IntEnum):
+    """What a Vector multiplies its element of A with."""
+
+    ONE = 0
+    A = 1
+    B = 2
+    REGISTER = 3
+
+
+class Addend(enum.IntEnum):
+    """What a Vector adds to the product."""
+
+    NONE = 0
+    B = 1
+    REGISTER = 2
+
+
+class Post(enum.IntEnum):
+    """What a Vector does to the sum."""
+
+    NONE = 0
+    RELU = 1        # what has a negative sign becomes +0
+    MASKED = 2      # +0 where the mask bit, of B, is 0
+    LARGER = 3      # the larger of the sum and B
+    EQUAL = 4       # 1 if it equals B, else 0
+    POWER = 5       # 2^i, where i is the number in the lowest 8 bits of the sum's significand: of i + 1.5 * 2^23
+
+
+class Result(enum.IntEnum):
+    """Where the elements of a Vector go."""
+
+    STREAM = 0      # to the global buffer
+    MASK = 1        # a mask bit each, whether it is positive, 16 elements a word
+    REGISTER = 2    # the last one to a register
+    SUM = 3         # the sum of all, instead of `addend` and `post`, to a register
+    LARGEST = 4     # the largest one to a register
+
+
+class LaneOperation(enum.IntEnum):
+    """What VectorLanes does."""
+
+    DIVIDE = 0
+    ROOT = 1
+    SUM = 2         # of 2^span neighbouring columns, in each of them
+    LARGEST = 3     # likewise
 
 
 class Cause(enum.IntEnum):
@@ -207,7 +257,7 @@ OPCODES = {
             Field("half", 1, "ping-pong half of the output buffers"),
             Field("wide", 1, "every column pair holds all rows (1), or rows alternate between the pairs (0)"),
             Field("rows", 16, "rows m of the tile", low=1),
-            Field("output", 2, "INT32 0 (four byte planes a row), INT8 1, UINT8 2", high=2),
+            Field("output", 2, "INT32 0 (four byte planes a row), INT8 1, UINT8 2; of bf16 FP32 0 (two half planes a row), BF16 1", high=2),
             Field("parameters", 1, "add the bias of the last LdScale"),
             Field("relu", 1, "clip below at zero (at the zero point for 8-bit outputs)"),
             _ZERO_POINT,
@@ -251,16 +301,64 @@ OPCODES = {
             _ADDRESS,
             Field("line_step", 16, "words from the last result of a line to the first of the next"),
         ), "windows of pixels of a channel block to a word each: largest operands, or sums scaled as the last LdScale says"),
+        Opcode(13, "Vector", Unit.VECTOR, (
+            Field("count", 16, "elements, `side` columns each", low=1),
+            Field("factor", 2, "of A: ONE 0, A 1, B 2, REGISTER 3"),
+            Field("addend", 2, "NONE 0, B 1, REGISTER 2", high=2),
+            Field("post", 3, "NONE 0, RELU 1, MASKED by B, which is nothing else then, 2, LARGER than B 3, EQUAL to B 4, POWER of two 5",
+                  high=5),
+            Field("result", 3, "STREAM 0, MASK 1, REGISTER 2, SUM 3, LARGEST 4", high=4),
+            Field("factor_register", 4, "register of Factor.REGISTER"),
+            Field("addend_register", 4, "register of Addend.REGISTER"),
+            Field("result_register", 4, "register that gets the result"),
+            Field("a_register", 1, "A is the register that `a_address` names, in every element"),
+            *(part for name, text in (("a", "A"), ("b", "B"), ("d", "the results")) for part in (
+                Field(f"{name}_wide", 1, f"{text}: fp32, two words an element (1), or bf16 (0)"),
+                Field(f"{name}_slice", 4, f"slice of {text}"),
+                Field(f"{name}_address", 16, f"first word of {text}"),
+                Field(f"{name}_step", 10, f"words from one element of {text} to the next (of masks: from word to word)", signed=True),
+            )),
+        ), "a * factor + addend for each element of a stream, in fp32, with a last step, to a stream or to a register"),
+        Opcode(14, "VectorLanes", Unit.VECTOR, (
+            Field("operation", 2, "DIVIDE A by B 0, square ROOT of A 1, SUM 2 and LARGEST 3 of neighbouring columns of A"),
+            Field("span", 3, "log2 of the neighbouring columns of a SUM or LARGEST", low=1),
+            Field("a_register", 4, "register of A"),
+            Field("b_register", 4, "register of B"),
+            Field("register", 4, "register that gets the result"),
+        ), "each column of a register, or neighbouring columns among each other"),
     )
 }
 BY_CODE = {op.code: op for op in OPCODES.values()}
-VECTOR = ("SetAdd", "Pool")     # only machines with `vector.window` know them
+FLOATING = ("Vector", "VectorLanes")    # only machines for bf16 know them
+VECTOR_REGISTERS = 16           # of a word's width, fp32
+WINDOWED = ("SetAdd", "Pool")   # only machines with `vector.window` know them
+INTEGER = {"zero_point", "signed", "parameters"}        # fields that must be zero where the array computes with bf16 numbers
 FRACTION_BITS = 24              # of the multipliers of SetAdd
 
 
 def opcodes(config: Config) -> tuple[Opcode, ...]:
     """The instructions that a machine knows."""
-    return tuple(op for op in OPCODES.values() if config.vector.window or op.name not in VECTOR)
+    unknown = {*(() if config.vector.window else WINDOWED), *(("LdScale",) if config.floating else FLOATING)}
+    return tuple(op for op in OPCODES.values() if op.name not in unknown)
+
+
+def units(config: Config) -> tuple[Unit, ...]:
+    """The units that a machine has."""
+    return tuple(unit for unit in Unit if config.floating or unit is not Unit.VECTOR)
+
+
+def greatest(config: Config, item: "Field") -> int:
+    """Largest legal value of a field on a machine."""
+    if config.floating and item.name in INTEGER:
+        return 0
+    if item.name.endswith("slice"):
+        return config.buffers.slices - 1
+    return {"group": config.array.groups - 1, "output": Output.BF16 if config.floating else item.top}.get(item.name, item.top)
+
+
+def least(config: Config, item: "Field") -> int:
+    """Smallest legal value of a field on a machine."""
+    return 0 if config.floating and item.name in INTEGER else item.bottom
 
 
 class IsaError(ValueError):

@@ -1,4 +1,5 @@
-"""The configurations that have a name. Each is 1G1F; `Config.organise` derives the paper's other organisations."""
+"""The configurations that have a name. Each is 1G1F; `Config.organise` derives the paper's other organisations, `as_bf16` the machines
+that train."""
 
 from gen.config import Array, Buffers, Config, Memory, Vector
 
@@ -50,3 +51,11 @@ PRESETS = {
         ),
     )
 }
+FLOATING = "-bf16"      # behind a preset's name: its machine for bf16 numbers
+
+
+def preset(name: str) -> Config | None:
+    """The preset of that name, or a preset's machine for bf16 numbers; None if there is none."""
+    if name in PRESETS:
+        return PRESETS[name]
+    return PRESETS[name.removesuffix(FLOATING)].as_bf16() if name.endswith(FLOATING) and name.removesuffix(FLOATING) in PRESETS else None

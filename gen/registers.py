@@ -47,7 +47,8 @@ GLOBAL = (
 GROUP = (
     *((f"waves_{mode.name.lower()}", f"waves of mode {mode.name}") for mode in Mode),
     *((f"stall_{cause.name.lower()}", f"cycles of cause {cause.name} (gen.isa.Stall)") for cause in Stall),
-    *((f"busy_{unit.name.lower()}", f"issue cycles of {unit.name}") for unit in Unit if unit not in (Unit.DMA_IN, Unit.DMA_OUT)),
+    *((f"busy_{unit.name.lower()}", f"issue cycles of {unit.name}")
+      for unit in Unit if unit not in (Unit.DMA_IN, Unit.DMA_OUT, Unit.VECTOR)),
     ("moving_words", "words read from the global buffer for LBUF-H"),
     ("stationary_words", "words sent to LBUF-Vs: a broadcast counts once, separate copies (QUAD) each"),
     ("stored_words", "words written to the global buffer by StLBUF"),

@@ -10,12 +10,13 @@ import re
 import sys
 
 from gen import dram, isa, nda
-from gen.config import ORGANISATIONS, SECTIONS, Unit
+from gen.config import ORGANISATIONS, SECTIONS, DType, Unit
 from gen.files import ROOT, write_if_changed
 from gen.presets import PRESETS
 from gen.registers import registers
 
 PAGES = (".", "gen", "rtl", "rtl/memory", "sw", "sw/dram", "tb", "boards")    # folders with pages
+ENUMS = {"unit": Unit, "dtype": DType}      # fields of a configuration that are no integers
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -68,7 +69,7 @@ def configuration() -> str:
     for section, kind in SECTIONS.items():
         for item in dataclasses.fields(kind):
             meta = item.metadata
-            bounds = f"{meta['low']}..{meta['high']} {meta['unit']}" if "low" in meta else ", ".join(Unit)
+            bounds = f"{meta['low']}..{meta['high']} {meta['unit']}" if "low" in meta else ", ".join(ENUMS[item.name])
             values = [getattr(getattr(config, section), item.name) for config in PRESETS.values()]
             rows.append([f"`{section}.{item.name}`", bounds + (", power of two" if meta.get("power_of_two") else ""), *values, meta["doc"]])
     return table(["field", "range", *PRESETS, "meaning"], rows)

@@ -5,11 +5,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
-from gen.isa import Unit
+from gen.isa import Unit, units
 from rtl.array.compute import Compute
 from rtl.buffer.global_buffer import GlobalBuffer
 from rtl.control.counters import Observation
-from rtl.control.decoder import OWN
+from rtl.control.decoder import own
 from rtl.control.instruction_queue import instruction_queue, slot_bits
 from rtl.control.load_moving import LoadMoving
 from rtl.control.load_stationary import LoadStationary
@@ -17,10 +17,11 @@ from rtl.control.tokens import Tokens
 from rtl.instruction import SHOWN_BITS
 from rtl.interfaces import BufferRead, BufferWrite, TokenPort
 from rtl.vector.store import Store
+from rtl.vector.vector_unit import VectorUnit
 
 
 class Group(wiring.Component):
-    """Takes instructions for its own units (LOAD_H, LOAD_V, EXECUTE, STORE; masks in this order) and the DMA units' access to its buffer.
+    """Takes instructions for its own units (masks in the order of `own`) and the DMA units' access to its buffer.
 
     An instruction is known by its slot in its unit's queue: `push_slots` are those of the instructions that come next. `busy`: a queue
     holds something or a unit is not idle. `active`: some unit is getting on with something. `stuck`: units that wait, with the slot of the
@@ -29,11 +30,12 @@ class Group(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        count = len(own(config))
         super().__init__({
             "bits": In(SHOWN_BITS),
-            "push": In(len(OWN)),
-            "push_slots": Out(slot_bits(config)).array(len(OWN)),
-            "full": Out(len(OWN)),
+            "push": In(count),
+            "push_slots": Out(slot_bits(config)).array(count),
+            "full": Out(count),
             "dma_in_tokens": In(TokenPort()),
             "dma_out_tokens": In(TokenPort()),
             "dma_in": In(BufferWrite(config, words=config.beat_words)),
@@ -41,8 +43,8 @@ class Group(wiring.Component):
             "observed": Out(Observation()),
             "busy": Out(1),
             "active": Out(1),
-            "stuck": Out(len(OWN)),
-            "stuck_slots": Out(slot_bits(config)).array(len(OWN)),
+            "stuck": Out(count),
+            "stuck_slots": Out(slot_bits(config)).array(count),
             "token_error": Out(1),
             "collision": Out(1),
         })
@@ -55,12 +57,18 @@ class Group(wiring.Component):
         m.submodules.load_moving = load_moving = LoadMoving(config)
         m.submodules.load_stationary = load_stationary = LoadStationary(config)
         m.submodules.store = store = Store(config)
-        m.submodules.tokens = tokens = Tokens()
-        units = {Unit.LOAD_H: load_moving, Unit.LOAD_V: load_stationary, Unit.EXECUTE: compute, Unit.STORE: store}
+        m.submodules.tokens = tokens = Tokens(ports=len(units(config)))
+        mine = {Unit.LOAD_H: load_moving, Unit.LOAD_V: load_stationary, Unit.EXECUTE: compute, Unit.STORE: store}
+        if config.floating:
+            m.submodules.vector = vector = VectorUnit(config)
+            mine[Unit.VECTOR] = vector
+            wiring.connect(m, vector.read_a, buffer.vector_a)
+            wiring.connect(m, vector.read_b, buffer.vector_b)
+            wiring.connect(m, vector.write, buffer.vector_write)
 
         queued = []
-        for number, kind in enumerate(OWN):
-            unit = units[kind]
+        for number, kind in enumerate(own(config)):
+            unit = mine[kind]
             m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, depth=config.control.queue_depth)
             m.d.comb += [
                 queue.push.eq(self.push[number]),
@@ -73,8 +81,8 @@ class Group(wiring.Component):
             queued.append(queue.head.valid)
             wiring.connect(m, unit.tokens, tokens.units[kind])
         m.d.comb += [
-            self.busy.eq(Cat(*queued, *(~unit.idle for unit in units.values())).any()),
-            self.active.eq(Cat(~unit.idle & ~unit.waiting for unit in units.values()).any()),
+            self.busy.eq(Cat(*queued, *(~unit.idle for unit in mine.values())).any()),
+            self.active.eq(Cat(~unit.idle & ~unit.waiting for unit in mine.values()).any()),
             self.token_error.eq(tokens.error),
             self.collision.eq(buffer.collision),
         ]
@@ -85,7 +93,8 @@ class Group(wiring.Component):
         wiring.connect(m, wiring.flipped(self.dma_out), buffer.dma_out)
         wiring.connect(m, load_moving.read, buffer.load_h)
         wiring.connect(m, load_stationary.read, buffer.load_v)
-        wiring.connect(m, store.read, buffer.store_read)
+        if not config.floating:
+            wiring.connect(m, store.read, buffer.store_read)
         wiring.connect(m, store.write, buffer.store_write)
         if config.vector.window:
             wiring.connect(m, store.residual, buffer.residual)

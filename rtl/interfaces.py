@@ -77,7 +77,7 @@ class BufferRead(wiring.Signature):
             "enable": Out(1),
             "slice": Out(SLICE_BITS),
             "addresses": Out(ADDRESS_BITS).array(words),
-            "data": In(8 * config.array.side).array(words),
+            "data": In(8 * config.word_bytes).array(words),
         })
 
 
@@ -89,7 +89,7 @@ class BufferWrite(wiring.Signature):
             "enable": Out(words),
             "slice": Out(SLICE_BITS),
             "address": Out(ADDRESS_BITS),
-            "data": Out(8 * config.array.side).array(words),
+            "data": Out(8 * config.word_bytes).array(words),
         })
 
 

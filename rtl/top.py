@@ -9,11 +9,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gen.config import Config, ConfigError
+from gen.config import Config
 from gen.isa import Cause, Unit
 from gen.timing import drain
 from rtl.control.counters import Counters, Observation, scan_cycles
-from rtl.control.decoder import OWN, Checker, Decoder
+from rtl.control.decoder import Checker, Decoder, own
 from rtl.control.dma_in import DmaIn
 from rtl.control.dma_out import DmaOut
 from rtl.control.fetch import Fetch
@@ -133,7 +133,7 @@ class Core(wiring.Component):
         places = [(decoder.push_shared[i], queue.push_slot, unit.waiting, unit.index)
                   for i, (queue, unit) in enumerate(zip(queues, shared.values()))]
         places += [(push[i], group.push_slots[i], group.stuck[i], group.stuck_slots[i])
-                   for i in range(len(OWN)) for group, push in zip(groups, decoder.push)]
+                   for i in range(len(own(config))) for group, push in zip(groups, decoder.push)]
         m.submodules.watchdog = watchdog = Watchdog(units=len(places), slot_bits=slot_bits(config))
         m.submodules.journal = journal = Journal(units=len(places), slot_bits=slot_bits(config))
         pushes = [push for push, *_ in places]
@@ -202,8 +202,6 @@ class Machine(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        if config.floating:
-            raise ConfigError(f"array.dtype = '{config.array.dtype}' is none of int8 (of a whole machine)")
         self.config = config
         super().__init__({"registers": In(RegisterBus()), "memory": Out(MemoryPort(config)), "busy": Out(1), "done": Out(1)})
 

@@ -11,14 +11,19 @@ from rtl.buffer.block_memory import BlockMemory
 from rtl.interfaces import BufferRead, BufferWrite
 from rtl.sharing import place
 
-WRITERS = ("dma_in", "store_write")
 READ_LATENCY = 3    # addresses to data
-STORE_WORDS = 4     # the byte planes of a row of int32
 
 
 def readers(config: Config) -> tuple[str, ...]:
     """The read ports of a global buffer."""
+    if config.floating:
+        return "load_h", "load_v", "dma_out", "vector_a", "vector_b"
     return ("load_h", "load_v", "dma_out", "store_read", *(("residual",) if config.vector.window else ()))
+
+
+def writers(config: Config) -> tuple[str, ...]:
+    """The write ports of a global buffer."""
+    return ("dma_in", "store_write", *(("vector_write",) if config.floating else ()))
 
 
 class Slice(wiring.Component):
@@ -31,18 +36,18 @@ class Slice(wiring.Component):
     def __init__(self, config: Config):
         self._banks = config.banks
         self._depth = config.buffers.slice_words // config.banks
-        self._word = 8 * config.array.side
-        row, count = ceil_log2(self._depth), len(readers(config))
+        self._word = 8 * config.word_bytes
+        row, count, sources = ceil_log2(self._depth), len(readers(config)), len(writers(config))
         super().__init__({
             "read": In(1),
             "reader": In(range(count)),
             "read_rows": In(row).array(count, self._banks),
             "data": Out(self._word).array(self._banks),
             "write": In(1),
-            "writer": In(range(len(WRITERS))),
-            "write_enables": In(self._banks).array(len(WRITERS)),
-            "write_rows": In(row).array(len(WRITERS), self._banks),
-            "write_data": In(self._word).array(len(WRITERS), self._banks),
+            "writer": In(range(sources)),
+            "write_enables": In(self._banks).array(sources),
+            "write_rows": In(row).array(sources, self._banks),
+            "write_data": In(self._word).array(sources, self._banks),
         })
 
     def elaborate(self, platform):
@@ -52,7 +57,7 @@ class Slice(wiring.Component):
                             factory=lambda: BlockMemory(depth=self._depth, width=self._word))
 
             def written(values, bank=bank):
-                return Mux(self.writer, values[1][bank], values[0][bank])
+                return choose([of_writer[bank] for of_writer in values], self.writer)
 
             row = select(m, platform, f"row{bank}", [rows[bank] for rows in self.read_rows], self.reader)
             m.d.comb += [
@@ -67,14 +72,14 @@ class Slice(wiring.Component):
 
 
 class GlobalBuffer(wiring.Component):
-    """`slices` slices of `slice_words` words of `side` bytes. Addresses count modulo `slice_words`; contents start at zero.
+    """`slices` slices of `slice_words` words of `side` operands. Addresses count modulo `slice_words`; contents start at zero.
 
     Read: enable, slice and addresses in t, data in t + 3 (to be registered: it comes through multiplexers). The words of ``load_h`` must
     lie in different banks or be the same word: of several lanes that address one bank the first is served, the others get its word, so
-    that a lane nobody uses cannot spoil a lower one. The others (``residual`` is there only with `vector.window`) read at most `banks`
+    that a lane nobody uses cannot spoil a lower one. The others (`readers` says which there are) read at most `banks`
     consecutive words from their first address: lane i of ``dma_out`` is word i, a lane of ``load_v`` any of them.
-    Write: presented in t, read by reads issued from t + 2; the enabled words of consecutive ones, at any address. ``store_write`` offers
-    the word for address a in place a mod 4: what it writes needs no multiplexers here.
+    Write: presented in t, read by reads issued from t + 2; the enabled words of consecutive ones, at any address. All but ``dma_in`` offer
+    the word for address a in place a mod `planes`: what they write needs no multiplexers here.
     Every port accepts a transfer a cycle. ``collision`` pulses in the cycle after two readers, or two writers, used one slice;
     what they got is undefined. Nothing checks conflicts between the lanes of one reader, or slice numbers beyond the last.
 
@@ -89,9 +94,9 @@ class GlobalBuffer(wiring.Component):
             "load_h": In(BufferRead(config, words=config.load_words)),
             "load_v": In(BufferRead(config, words=config.load_words)),
             "dma_out": In(BufferRead(config, words=config.beat_words)),
-            **{name: In(BufferRead(config, words=1)) for name in readers(config)[3:]},
+            **{name: In(BufferRead(config, words=config.planes if config.floating else 1)) for name in readers(config)[3:]},
             "dma_in": In(BufferWrite(config, words=config.beat_words)),
-            "store_write": In(BufferWrite(config, words=STORE_WORDS)),
+            **{name: In(BufferWrite(config, words=config.planes)) for name in writers(config)[1:]},
             "collision": Out(1),
         })
 
@@ -101,10 +106,10 @@ class GlobalBuffer(wiring.Component):
         slices = [place(m, platform, instance=f"slice{i}", module="global_buffer_slice", factory=lambda: Slice(config))
                   for i in range(config.buffers.slices)]
         reading = [getattr(self, name) for name in readers(config)]
-        writers = [getattr(self, name) for name in WRITERS]
+        writing = [getattr(self, name) for name in writers(config)]
 
         # Who uses which slice: known in t, for the memories in t + 1.
-        uses = [[(port.enable.any(), port.slice) for port in ports] for ports in (reading, writers)]
+        uses = [[(port.enable.any(), port.slice) for port in ports] for ports in (reading, writing)]
         m.d.sync += self.collision.eq(Cat(used & other & (where == there) for ports in uses for i, (used, where) in enumerate(ports)
                                           for other, there in ports[:i]).any())
         for i, part in enumerate(slices):
@@ -123,7 +128,7 @@ class GlobalBuffer(wiring.Component):
                 self._cross(m, platform, slices, where, reader, name)
             else:
                 self._run(m, platform, slices, where, reader, name)
-        for w, (writer, name) in enumerate(zip(writers, WRITERS)):
+        for w, (writer, name) in enumerate(zip(writing, writers(config))):
             rows, enables, words = self._rows(m, writer.address, name), *self._written(m, writer, name)
             for part in slices:
                 m.d.comb += [there.eq(row) for there, row in zip(part.write_rows[w], rows)]
@@ -189,12 +194,12 @@ class GlobalBuffer(wiring.Component):
 
     def _written(self, m, writer, name: str) -> tuple:
         """Registered enables and words by bank."""
-        first, lanes, turned = self._split(writer.address)[0], len(writer.data), name == "store_write"
+        first, lanes, turned = self._split(writer.address)[0], len(writer.data), name != "dma_in"
         enables, words = Signal(self._config.banks, name=f"{name}_enables"), []
         for bank in range(self._config.banks):
             lane = Signal(self._bank_bits, name=f"{name}_bank{bank}_lane")      # word of the run that belongs there
             m.d.comb += lane.eq(bank - first)
-            place = bank % STORE_WORDS if turned else 0
+            place = bank % lanes if turned else 0
             m.d.sync += enables[bank].eq((lane < lanes) & writer.enable[place] if turned
                                          else Cat((lane == i) & writer.enable[i] for i in range(lanes)).any())
             words.append(self._delayed(m, writer.data[place] if turned else choose(list(writer.data), lane), f"{name}_bank{bank}_word", 1))

@@ -3,15 +3,20 @@
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import VERSION, Cause, Field, Mode, Opcode, Unit, layout, opcodes
-from rtl.control.fetch import GROUP_BITS, KINDS
+from gen.isa import VERSION, Addend, Cause, Factor, Field, LaneOperation, Mode, Opcode, Post, Unit, greatest, layout, least, opcodes, units
+from rtl.control.fetch import GROUP_BITS, kinds
 from rtl.instruction import SHOWN_BITS, instruction_layout
 
 SHARED = (Unit.DMA_IN, Unit.DMA_OUT)                                        # units that exist once
-OWN = (Unit.LOAD_H, Unit.LOAD_V, Unit.EXECUTE, Unit.STORE)                  # units of each group
+
+
+def own(config: Config) -> tuple[Unit, ...]:
+    """The units of each group."""
+    return tuple(unit for unit in units(config) if unit not in SHARED)
 
 
 def legal_modes(config: Config) -> tuple[Mode, ...]:
@@ -21,11 +26,7 @@ def legal_modes(config: Config) -> tuple[Mode, ...]:
 
 def _outside(config: Config, item: Field, value: Value) -> list[Value]:
     """Conditions under which a field of any instruction is out of its range."""
-    low, high = item.bottom, item.top
-    if item.name == "group":
-        high = config.array.groups - 1
-    if item.name in ("slice", "source_slice"):
-        high = config.buffers.slices - 1
+    low, high = least(config, item), greatest(config, item)
     full_low, full_high = (-(1 << item.width - 1), (1 << item.width - 1) - 1) if item.signed else (0, (1 << item.width) - 1)
     return ([value < low] if low > full_low else []) + ([value > high] if high < full_high else [])
 
@@ -47,6 +48,10 @@ def _unfit(config: Config, op: Opcode, fields: data.View) -> list[Value]:
         found.append(fields.rate > _by_mode(fields.mode, lambda mode: mode.parts.bit_length() - 1))
     if op.name == "ExecGEMM":
         found.append(fields.rows > _by_mode(fields.mode, lambda mode: config.wide_rows if mode.wide else config.narrow_rows))
+    if op.name == "Vector":     # B cannot be both mask bits and numbers
+        found.append((fields.post == Post.MASKED) & ((fields.factor == Factor.B) | (fields.addend == Addend.B)))
+    if op.name == "VectorLanes":
+        found.append((fields.operation >= LaneOperation.SUM) & (fields.span > exact_log2(config.array.side)))
     if op.name == "StLBUF":
         found.append(fields.rows > Array([config.narrow_rows, config.wide_rows])[fields.wide])
     return found
@@ -99,7 +104,7 @@ class Decoder(wiring.Component):
 
     `kind`, `group` and `ends` are the instruction's `fetch.route_of`. Barrier leaves when `quiet`; End then raises `ended`. A faulty
     instruction leaves as well: `Checker` finds it, and the machine stops. Pushes go to the shared units (DMA_IN, DMA_OUT) and to each
-    group's own (LOAD_H, LOAD_V, EXECUTE, STORE). All else is combinational.
+    group's `own`. All else is combinational.
     """
 
     def __init__(self, config: Config):
@@ -108,14 +113,14 @@ class Decoder(wiring.Component):
         super().__init__({
             "valid": In(1),
             "ready": Out(1),
-            "kind": In(KINDS),
+            "kind": In(kinds(config)),
             "group": In(GROUP_BITS),
             "ends": In(1),
             "quiet": In(1),
             "full_shared": In(len(SHARED)),
-            "full": In(len(OWN)).array(groups),
+            "full": In(len(own(config))).array(groups),
             "push_shared": Out(len(SHARED)),
-            "push": Out(len(OWN)).array(groups),
+            "push": Out(len(own(config))).array(groups),
             "ended": Out(1),
         })
 
@@ -126,7 +131,7 @@ class Decoder(wiring.Component):
         rooms = [room.any(), self.kind[-1] & self.quiet]
         for group, (full, push) in enumerate(zip(self.full, self.push)):
             mine = self.group == group if len(self.push) > 1 else 1
-            room = Cat(self.kind[unit] & mine & ~full[number] for number, unit in enumerate(OWN))
+            room = Cat(self.kind[unit] & mine & ~full[number] for number, unit in enumerate(own(self.config)))
             m.d.sync += push.eq(Mux(self.valid, room, 0))
             rooms.append(room.any())
         m.d.comb += [

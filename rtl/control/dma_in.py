@@ -120,7 +120,7 @@ class DmaIn(wiring.Component):
             done.eq(0),
         ]
         for i, word in enumerate(self.write.data):
-            m.d.sync += word.eq(self.response.p.data.word_select(i, 8 * config.array.side))
+            m.d.sync += word.eq(self.response.p.data.word_select(i, 8 * config.word_bytes))
         with m.If(landed):
             m.d.sync += done.eq(signal)
         m.d.comb += [

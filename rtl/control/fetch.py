@@ -6,22 +6,30 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from gen.config import Config
-from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, Unit, opcodes
+from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, opcodes, units
 from rtl.control.queue import Queue
 from rtl.instruction import SHOWN_BITS, instruction_layout, shown
 from rtl.interfaces import Tag, request_layout, response_layout
 
-KINDS = len(Unit) + 1     # what an instruction needs to be dispatched: room in a unit's queue, or (the last bit) quiet
 GROUP_BITS = 2
-ROUTE = data.StructLayout({"kind": KINDS, "group": GROUP_BITS, "ends": 1})
+
+
+def kinds(config: Config) -> int:
+    """Of what an instruction needs to be dispatched: room in one of the units' queues, or (the last one) quiet."""
+    return len(units(config)) + 1
+
+
+def route_layout(config: Config) -> data.StructLayout:
+    """What `route_of` tells of an instruction."""
+    return data.StructLayout({"kind": kinds(config), "group": GROUP_BITS, "ends": 1})
 
 
 def route_of(config: Config, bits) -> Value:
     """One bit for the unit that executes an instruction, or for Barrier and End; none for an unknown opcode. The group, modulo four. And
     whether it is End."""
     group = instruction_layout("End")(bits[:instruction_layout("End").size]).group
-    kinds = (Cat(bits[:4] == op.code for op in opcodes(config) if op.unit is unit).any() for unit in (*Unit, None))
-    return Cat(*kinds, group[:GROUP_BITS], bits[:4] == OPCODES["End"].code)
+    needs = (Cat(bits[:4] == op.code for op in opcodes(config) if op.unit is unit).any() for unit in (*units(config), None))
+    return Cat(*needs, group[:GROUP_BITS], bits[:4] == OPCODES["End"].code)
 
 
 class Fetch(wiring.Component):
@@ -42,7 +50,7 @@ class Fetch(wiring.Component):
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(response_layout(config), always_ready=True)),
             "instruction": Out(stream.Signature(SHOWN_BITS)),
-            "kind": Out(KINDS),
+            "kind": Out(kinds(config)),
             "group": Out(GROUP_BITS),
             "ends": Out(1),
             "index": Out(32),
@@ -100,10 +108,10 @@ class Fetch(wiring.Component):
                 m.d.sync += [number.eq(number + 1), earlier.eq(row >> 8 * beat)]    # beats is a power of two: the number wraps
 
         # What every dispatch begins with is in registers. There is always room.
-        instructions = [row.word_select(i, INSTRUCTION_BITS) for i in range(wide)]
+        instructions, route = [row.word_select(i, INSTRUCTION_BITS) for i in range(wide)], route_layout(config)
         m.submodules.rows = rows = Queue(
-            shape=data.StructLayout({"routes": data.ArrayLayout(ROUTE, wide), "bits": wide * SHOWN_BITS}), depth=max(2, depth // wide),
-            registered=wide * ROUTE.size)
+            shape=data.StructLayout({"routes": data.ArrayLayout(route, wide), "bits": wide * SHOWN_BITS}), depth=max(2, depth // wide),
+            registered=wide * route.size)
         place = Signal(range(max(2, wide)))
         m.d.comb += [
             rows.push.eq(complete),

@@ -37,11 +37,11 @@ def head(instruction, name: str):
 
 
 class Delivery(wiring.Component):
-    """From an issue cycle to the local buffers: waits for the data, subtracts the zero point, writes.
+    """From an issue cycle to the local buffers: waits for the data, subtracts the zero point (bf16 operands have none), writes.
 
     ``cores``, ``address``, ``zero_point``, ``is_signed`` and ``event`` belong to issue cycle i; ``data`` and ``outside`` (cores whose word
     is plain zeros) in i + 3; the write is presented in i + 4; ``ready`` repeats ``event`` in i + LOAD_LATENCY - 2; one issue a cycle.
-    Operands are 9 bits wide: with a zero point outside the operands' own range they wrap. ``busy``: something is on its way.
+    Integers become 9 bits wide: with a zero point outside the operands' own range they wrap. ``busy``: something is on its way.
     """
 
     def __init__(self, config: Config, *, depth: int):
@@ -52,7 +52,7 @@ class Delivery(wiring.Component):
             "zero_point": In(signed(OPERAND_BITS)),
             "is_signed": In(1),
             "event": In(1),
-            "data": In(8 * config.array.side).array(config.cores),
+            "data": In(8 * config.word_bytes).array(config.cores),
             "outside": In(config.cores),
             "write": Out(LocalWrite(config, depth=depth)),
             "ready": Out(1),
@@ -79,13 +79,17 @@ class Delivery(wiring.Component):
         ]
         zero_point = delay(self.zero_point, READ_LATENCY, "zero_point")[-1]
         is_signed = delay(self.is_signed, READ_LATENCY, "is_signed")[-1]
-        for core in range(self._config.cores):
+        config, size = self._config, 8 * self._config.operand_bytes
+        for core in range(config.cores):
             values = []
-            for lane in range(self._config.array.side):
-                operand = self.data[core][8 * lane:8 * lane + 8]
-                wide = Cat(operand, is_signed & operand[7]).as_signed()
-                value = Signal(OPERAND_BITS, name=f"core{core}_lane{lane}", reset_less=True)
-                m.d.sync += value.eq(Mux(self.outside[core], 0, wide - zero_point))
+            for lane in range(config.array.side):
+                operand = self.data[core].word_select(lane, size)
+                value = Signal(config.operand_bits, name=f"core{core}_lane{lane}", reset_less=True)
+                if config.floating:
+                    m.d.sync += value.eq(Mux(self.outside[core], 0, operand))
+                else:
+                    wide = Cat(operand, is_signed & operand[7]).as_signed()
+                    m.d.sync += value.eq(Mux(self.outside[core], 0, wide - zero_point))
                 values.append(value)
             m.d.comb += self.write.data[core].eq(Cat(*values))
         return m

@@ -11,7 +11,7 @@ LIMIT = 255     # largest value of a counter
 
 
 class Tokens(wiring.Component):
-    """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit`.
+    """Sixteen counters, zero at the start, and a port for each unit in the order of `gen.isa.Unit` (the last one where `ports` says so).
 
     `ready` of a port is combinational in its `wait`. A signal in cycle t is seen from t+2 on. A token that is taken in t is still seen in
     t+1, rests in t+2, where nobody sees it, and is seen from t+3 on as far as something is left of it. Any number of takes and signals may
@@ -20,7 +20,7 @@ class Tokens(wiring.Component):
     are ignored: the caller masks. `counts`, for looking on, are three cycles behind.
     """
 
-    def __init__(self, *, ports: int = len(Unit)):
+    def __init__(self, *, ports: int = len(Unit) - 1):
         self.ports = ports
         # A counter has room for the one step beyond the limits that stops the machine.
         self.shape = signed((LIMIT + ports).bit_length() + 1)

@@ -1,39 +1,41 @@
-"""STORE: output tiles from the output buffers to the global buffer, as int32 or requantised; column parameters, residuals, pooling."""
+"""STORE: output tiles from the output buffers to the global buffer, whole or as operands; column parameters, residuals, pooling."""
 
 from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from gen.config import Config
-from gen.isa import OPCODES, VECTOR, Output, Unit
+from gen.isa import OPCODES, WINDOWED, Output, Unit
 from gen.timing import ADD_LATENCY, FETCH_LATENCY, POOL_LATENCY, SCALE_LATENCY, SET_ADD_LATENCY, STORE_LATENCY
 from rtl.arith.multiplexer import select
 from rtl.instruction import entry_layout, instruction_layout
 from rtl.interfaces import AccumulatorRead, BufferRead, BufferWrite, TokenPort
 from rtl.sharing import place
+from rtl.vector.float_result import FloatResult
 from rtl.vector.parameters import ColumnParameters
 from rtl.vector.pool import Pooling
 from rtl.vector.requantise import Requantiser
 from rtl.vector.residual import READ_AHEAD, Residuals
 
 SUM_DELAY = FETCH_LATENCY + 1                         # from an OBUF read to the sums of its lanes, registered
-TOTAL_DELAY = SUM_DELAY + Requantiser.TOTAL_LATENCY   # ... to int32 results
-RESULT_DELAY = SUM_DELAY + Requantiser.LATENCY        # ... to 8-bit results
+TOTAL_DELAY = SUM_DELAY + Requantiser.TOTAL_LATENCY   # ... to results as wide as sums
+RESULT_DELAY = SUM_DELAY + Requantiser.LATENCY        # ... to results as wide as operands
 SCALE_DELAY = 4                                       # from a global-buffer read to its data, registered
-PLANES = 4                                            # words of a row of int32
 
 
 class Store(wiring.Component):
-    """The STORE unit of one group: executes StLBUF, LdScale and, with `vector.window`, SetAdd and Pool, one at a time (`rtl/README.md`).
+    """The STORE unit of one group, one instruction at a time (`rtl/README.md`): StLBUF; of int8 also LdScale and, with `vector.window`,
+    SetAdd and Pool.
 
     A decision in d reads in d+1 .. d+n: for StLBUF lane groups within column blocks within rows, n = rows * blocks * (side / store_lanes);
     for LdScale each of eight words a block, once for every lane group: n = 8 * blocks * (side / store_lanes); for SetAdd n = side /
     store_lanes; for Pool a window takes as many cycles as it has words, at least side / store_lanes. Tokens are signalled in d + n +
     STORE_LATENCY (SCALE_LATENCY, SET_ADD_LATENCY; of a Pool POOL_LATENCY + side / store_lanes - 1 + STORE_LATENCY), with a residual
     ADD_LATENCY later; the next decision follows in the cycle after at the earliest.
-    The word (8-bit outputs) or the four byte planes (int32) of a row and block are on `write` RESULT_DELAY + 1 = 16
+    The word (8-bit outputs, bf16) or the `planes` words (int32, fp32) of a row and block are on `write` RESULT_DELAY + 1 = 16
     (TOTAL_DELAY + 1 = 8) cycles after the read of its last lane group, with a residual ADD_LATENCY later; the word for address a in place
-    a mod 4 of the port. Int32 results take no residual.
+    a mod `planes` of the port. Int32 results take no residual.
 
     `issuing` marks read cycles of either instruction, `words` counts those written in this cycle; `idle`: holds nothing and the last tokens
     are visible; `waiting`: idle with an instruction at the head of the queue, `index` is that instruction's.
@@ -49,7 +51,7 @@ class Store(wiring.Component):
             "accumulators": Out(AccumulatorRead(config)),
             "read": Out(BufferRead(config, words=1)),
             **({"residual": Out(BufferRead(config, words=1))} if config.vector.window else {}),
-            "write": Out(BufferWrite(config, words=PLANES)),
+            "write": Out(BufferWrite(config, words=config.planes)),
             "issuing": Out(1),
             "words": Out(3),
             "idle": Out(1),
@@ -61,7 +63,8 @@ class Store(wiring.Component):
         m = Module()
         config = self._config
         side, lanes, pairs = config.array.side, config.buffers.store_lanes, config.column_pairs
-        groups, vector = side // lanes, config.vector.window > 0
+        groups, vector, scales = side // lanes, config.vector.window > 0, not config.floating
+        size, words = 8 * config.operand_bytes, config.planes      # bits of an operand; words of a row of sums
 
         def seen_as(name: str, bits):
             """The bits of an instruction as those of another."""
@@ -139,7 +142,7 @@ class Store(wiring.Component):
             if vector:
                 m.d.comb += residuals.clear.eq(~is_scale & ~is_add)
         with m.If(~busy):      # the registers follow the head of the queue until the decision: a late `ready` reaches two of them only
-            to_scale = head.opcode == OPCODES["LdScale"].code
+            to_scale = head.opcode == OPCODES["LdScale"].code if scales else C(0)
             head_scale = seen_as("LdScale", head_bits)
             m.d.sync += [
                 bits.eq(head_bits),
@@ -155,7 +158,7 @@ class Store(wiring.Component):
                 group.eq(0),
             ]
             if vector:
-                to_add, to_pool = (head.opcode == OPCODES[name].code for name in VECTOR)
+                to_add, to_pool = (head.opcode == OPCODES[name].code for name in WINDOWED)
                 head_pool = seen_as("Pool", head_bits)
                 m.d.sync += [is_add.eq(to_add), is_pool.eq(to_pool)]
                 with m.If(to_add):
@@ -184,40 +187,44 @@ class Store(wiring.Component):
                              self.read.addresses[0].eq(pooling.read.addresses[0])]
 
         # Parameters and sums of a lane group, registered together
-        m.submodules.parameters = parameters = ColumnParameters(config)
+        if scales:
+            m.submodules.parameters = parameters = ColumnParameters(config)
         loading = delayed(Cat(self.read.enable & ~is_pool if vector else self.read.enable, row[:4], group), SCALE_DELAY, "loading")
         fetch, fetch_group = self.accumulators.enable, group
         if vector:
             fetch, fetch_group = fetch | pooling.fetch, either(lambda: pooling.group, group)
         chosen_block, chosen_group = delayed(block, SUM_DELAY - 1, "block"), delayed(fetch_group, SUM_DELAY - 1, "group")
-        m.d.comb += [
-            parameters.load.eq(loading[0]),
-            parameters.byte.eq(loading[1:4]),
-            parameters.load_block.eq(loading[4]),
-            parameters.load_group.eq(loading[5:]),
-            parameters.word.eq(delayed(self.read.data[0], 1, "word")),
-            parameters.enable.eq(either(lambda: pool.average, store.parameters)),
-            parameters.block.eq(chosen_block),
-            parameters.group.eq(chosen_group),
-        ]
+        if scales:
+            m.d.comb += [
+                parameters.load.eq(loading[0]),
+                parameters.byte.eq(loading[1:4]),
+                parameters.load_block.eq(loading[4]),
+                parameters.load_group.eq(loading[5:]),
+                parameters.word.eq(delayed(self.read.data[0], 1, "word")),
+                parameters.enable.eq(either(lambda: pool.average, store.parameters)),
+                parameters.block.eq(chosen_block),
+                parameters.group.eq(chosen_group),
+            ]
         totals, results = [], []
+        kind, factory = ("requantiser", Requantiser) if scales else ("float_result", FloatResult)
         for lane in range(lanes):
-            requantiser = place(m, platform, instance=f"lane_{lane}", module="requantiser", factory=Requantiser)
+            result = place(m, platform, instance=f"lane_{lane}", module=kind, factory=factory)
             column = Signal(signed(32), name=f"sum_{lane}")
             sums = self.accumulators.data[lane::lanes]
             if vector:
                 sums = [Mux(is_pool, reduced, total.as_signed()) for reduced, total in zip(pooling.reduced[lane::lanes], sums)]
             m.d.sync += column.eq(select(m, platform, f"column_{lane}", sums, chosen_group))
-            m.d.comb += [
-                requantiser.sum.eq(column),
-                requantiser.bias.eq(parameters.bias[lane]),
-                requantiser.multiplier.eq(parameters.multiplier[lane]),
-                requantiser.zero_point.eq(either(lambda: pool.zero_point, store.zero_point)),
-                requantiser.is_signed.eq(is_signed),
-                requantiser.relu.eq(either(lambda: pool.relu, store.relu)),
-            ]
-            totals.append(requantiser.total)
-            results.append(requantiser.result)
+            m.d.comb += result.sum.eq(column)
+            if scales:
+                m.d.comb += [
+                    result.bias.eq(parameters.bias[lane]),
+                    result.multiplier.eq(parameters.multiplier[lane]),
+                    result.zero_point.eq(either(lambda: pool.zero_point, store.zero_point)),
+                    result.is_signed.eq(is_signed),
+                ]
+            m.d.comb += result.relu.eq(either(lambda: pool.relu, store.relu))
+            totals.append(result.total)
+            results.append(result.result)
 
         # Words: each lane group is shifted in at the top; after the last one every column is in its place
         flight, arrived = Signal(RESULT_DELAY - 1), Signal()      # bit i: an OBUF read issued i + 1 cycles ago
@@ -240,26 +247,26 @@ class Store(wiring.Component):
         gathered = Signal.like(group)
         complete = arrived & (gathered == groups - 1)
         targets = [Signal(16, name=f"target_{i}") for i in range(pairs)]       # one running address a block
-        target_block, first = Signal(), Signal(2)                              # place of the first word
+        target_block, first = Signal(), Signal(ceil_log2(words))               # place of the first word
         m.d.comb += first.eq(Mux(target_block, targets[-1], targets[0]))
-        planes_of = [Cat(total.word_select(plane, 8) for total in totals) for plane in range(PLANES)]
+        planes_of = [Cat(total.word_select(plane, size) for total in totals) for plane in range(words)]
         whole = [Mux(planes, planes_of[0], Cat(results)), *planes_of[1:]]
-        for spot in range(PLANES):
-            word, parts = self.write.data[spot], select(m, platform, f"place_{spot}", whole, (spot - first)[:2])
+        for spot in range(words):
+            word, parts = self.write.data[spot], select(m, platform, f"place_{spot}", whole, (spot - first)[:len(first)])
             with m.If(arrived):
-                m.d.sync += word.eq(Cat(word[8 * lanes:], parts))
+                m.d.sync += word.eq(Cat(word[size * lanes:], parts))
 
         # Addresses
         if vector:
             column_left = Signal.like(pool.columns)
-        m.d.sync += self.write.enable.eq(Mux(complete, Mux(planes, 0b1111, 1 << first), 0))
+        m.d.sync += self.write.enable.eq(Mux(complete, Mux(planes, (1 << words) - 1, 1 << first), 0))
         with m.If(arrived):
             m.d.sync += gathered.eq(Mux(complete, 0, gathered + 1))
         with m.If(complete):
             m.d.sync += [self.write.address.eq(Mux(target_block, targets[-1], targets[0])), target_block.eq(last_block & ~target_block)]
             for i, target in enumerate(targets):
                 with m.If(target_block == i):
-                    m.d.sync += target.eq(target + Mux(planes, PLANES, 1))
+                    m.d.sync += target.eq(target + Mux(planes, words, 1))
             if vector:
                 m.d.sync += column_left.eq(Mux(column_left == 1, pool.columns, column_left - 1))
                 with m.If(is_pool & (column_left == 1)):
@@ -274,6 +281,6 @@ class Store(wiring.Component):
                     m.d.sync += targets[0].eq(head_pool.address)
         m.d.comb += [
             self.write.slice.eq(either(lambda: pool.slice, store.slice)),
-            self.words.eq(Mux(self.write.enable.any(), Mux(planes, PLANES, 1), 0)),
+            self.words.eq(Mux(self.write.enable.any(), Mux(planes, words, 1), 0)),
         ]
         return m

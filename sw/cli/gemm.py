@@ -12,11 +12,11 @@ LARGEST = 1 << 32   # a size beyond has no address; less is refused with the oth
 
 def add(commands):
     """Add the command."""
-    command = commands.add_parser("gemm", help="multiply two int8 or uint8 matrices on an engine", allow_abbrev=False)
-    command.add_argument("sizes", nargs="*", metavar="M N K", help="(M x K) by (K x N), random int8 operands")
-    command.add_argument("--a", metavar="A.npy", help="your own M x K operand, int8 or uint8")
+    command = commands.add_parser("gemm", help="multiply two matrices on an engine", allow_abbrev=False)
+    command.add_argument("sizes", nargs="*", metavar="M N K", help="(M x K) by (K x N), random operands")
+    command.add_argument("--a", metavar="A.npy", help="your own M x K operand, int8, uint8 or float32 (rounded to bf16)")
     command.add_argument("--b", metavar="B.npy", help="your own K x N operand")
-    command.add_argument("--out", metavar="C.npy", help="write the int32 result")
+    command.add_argument("--out", metavar="C.npy", help="write the int32 or fp32 result")
     add_configuration(command)
     command.add_argument("--engine", choices=ENGINES, default="rtl",
                          help="generated hardware, functional and cycle model, numpy, or a board")
@@ -61,7 +61,7 @@ def operands(options, config):
         from sw.runtime.gemm import check_sizes, random_operands
 
         check_sizes(config, m, n, k)
-        return random_operands(m, n, k, seed)
+        return random_operands(m, n, k, seed, config.floating)
     if options.sizes:
         raise UserError("M N K: give sizes or --a and --b, not both")
     if options.a is None or options.b is None:
@@ -82,9 +82,9 @@ def load(field: str, name: str):
     except OSError as error:
         raise UserError(f"{field} = {name!r} cannot be read: {error.strerror or 'not a complete .npy file'}") from None
     except (ValueError, EOFError, SyntaxError):
-        raise UserError(f"{field} = {name!r} is not a .npy file of int8 or uint8") from None
+        raise UserError(f"{field} = {name!r} is not a .npy file of int8, uint8 or float32") from None
     if not isinstance(value, np.ndarray):
-        raise UserError(f"{field} = {name!r} is an archive, not a .npy file of int8 or uint8")
+        raise UserError(f"{field} = {name!r} is an archive, not a .npy file of int8, uint8 or float32")
     return value
 
 

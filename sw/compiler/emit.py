@@ -103,7 +103,7 @@ class Emitter(Emission):
 
     def _load_a(self, step: Step) -> list[dict]:
         """Rows of a chunk of A that a tile reads, block by block; the remainder lies at the end of memory but first in the chunk."""
-        depth, side, key = self.depth, self.config.array.side, step.a_key
+        depth, word_bytes, key = self.depth, self.config.word_bytes, step.a_key
         wait = None if key in self.a.at else self.a.take(key)
         start = self.a_waves.get(key, step.chunk)
         if start >= step.stop:
@@ -115,23 +115,24 @@ class Emitter(Emission):
         walk, transfers = self.share.walk, []
         if walk and walk.skips:         # block by block the lines that are read, one behind the other
             window = walk.window
-            origin = self.addresses["moving"] + row * window.stride * side
+            origin = self.addresses["moving"] + row * window.stride * word_bytes
             for wave in range(start, step.stop):
                 for block in range(depth.depth(wave)):
                     position = depth.position(wave) - depth.position(step.chunk) + block
                     transfers.append({
-                        "wait": wait, "memory": origin + (depth.block(wave) + block) * self.share.padded_pixels() * side, "slice": index,
-                        "address": address + position * self.pitch, "chunks": rows // window.width, "beats": self.beats(window.width),
-                        "memory_stride": window.stride * window.width * side, "buffer_stride": window.width})
+                        "wait": wait, "memory": origin + (depth.block(wave) + block) * self.share.padded_pixels() * word_bytes,
+                        "slice": index, "address": address + position * self.pitch,
+                        "chunks": rows // window.width, "beats": self.beats(window.width),
+                        "memory_stride": window.stride * window.width * word_bytes, "buffer_stride": window.width})
                     wait = None
             return transfers
         for first, stop in pairwise(cuts):
             position, word = depth.position(first), depth.block(first) * self.share.padded_pixels() + row
             transfers.append({
-                "wait": wait, "memory": self.addresses["moving"] + word * side, "slice": index,
+                "wait": wait, "memory": self.addresses["moving"] + word * word_bytes, "slice": index,
                 "address": address + (position - depth.position(step.chunk)) * self.pitch,
                 "chunks": depth.position(stop) - position, "beats": self.beats(rows),
-                "memory_stride": self.share.padded_pixels() * side, "buffer_stride": self.pitch,
+                "memory_stride": self.share.padded_pixels() * word_bytes, "buffer_stride": self.pitch,
             })
             wait = None
         return transfers
@@ -163,22 +164,22 @@ class Emitter(Emission):
         tile, wait = step.tile, self.r.take(step.r_key)
         (index, address), pitch = self.r.at[step.r_key], self._tile_pitch(tile)
         return [{"wait": wait, "memory": self._tile_memory("residual", tile), "slice": index, "address": address, "chunks": tile.width,
-                 "beats": self.beats(pitch), "memory_stride": self.share.padded_rows() * self.config.array.side, "buffer_stride": pitch}]
+                 "beats": self.beats(pitch), "memory_stride": self.share.padded_rows() * self.config.word_bytes, "buffer_stride": pitch}]
 
     def _tile_pitch(self, tile: Tile) -> int:
         """Words from a column block of an output tile to the next, in its slot."""
-        return self.beats(tile.rows) * self.config.beat_words * self.gemm.output_bytes
+        return self.beats(tile.rows) * self.config.beat_words * self.gemm.output_words
 
     def _tile_memory(self, region: str, tile: Tile) -> int:
         """Byte address of an output tile's first block."""
         row = tile.column_block * self.share.padded_rows() + tile.row
-        return self.addresses[region] + row * self.gemm.output_bytes * self.config.array.side
+        return self.addresses[region] + row * self.gemm.output_words * self.config.word_bytes
 
     def _stream(self, region: str, wait: Token | None, place: tuple[int, int], origin: int, start: int, beats: int) -> list[dict]:
         """Load beats of a contiguous region, from word `start`, into a slot whose first word is word `origin`; both are at whole beats."""
         if beats <= 0:
             return []
-        memory = self.addresses[region] + start * self.config.array.side
+        memory = self.addresses[region] + start * self.config.word_bytes
         return [{"wait": wait, "memory": memory, "slice": place[0], "address": place[1] + start - origin, "chunks": 1, "beats": beats}]
 
     # Steps
@@ -234,7 +235,7 @@ class Emitter(Emission):
                            zero_point=gemm.a_zero_point, signed=gemm.a_dtype == "int8", **walk) for number in range(count)]
 
     def _store(self, index: int, step: Step, full_p: Token | None, full_r: Token | None) -> list[Instruction]:
-        gemm, tile, side, instructions = self.gemm, step.tile, self.config.array.side, []
+        gemm, tile, instructions = self.gemm, step.tile, []
         if step.p_key is not None:
             word, (index_p, address_p) = tile.column_block * PARAMETER_WORDS, self.p.at[step.p_key]
             instructions.append(self.emit("LdScale", [full_p], [self.p.leave(step.p_key, index)], slice=index_p,
@@ -253,6 +254,6 @@ class Emitter(Emission):
                        slice=index_c, address=address_c, pitch=pitch),
             self.emit("DmaOut", [Token.C_FULL], [self.c.leave((tile,), index)], memory=self._tile_memory("result", tile), slice=index_c,
                        address=address_c, chunks=tile.width, beats=self.beats(pitch),
-                       memory_stride=self.share.padded_rows() * gemm.output_bytes * side, buffer_stride=pitch),
+                       memory_stride=self.share.padded_rows() * gemm.output_words * self.config.word_bytes, buffer_stride=pitch),
         ]
         return instructions

@@ -110,14 +110,14 @@ class GroupEmitter(Emission):
             first, stop = self._words(step, share, name)
             origin, (index, address) = self.aligned(first), slots.at[key]
             loads.append(self.emit("DmaIn", [free], [report], slice=index, address=address, beats=self.beats(stop - origin),
-                                   memory=self.addresses[f"{name}{step.layer}"] + origin * self.config.array.side))
+                                   memory=self.addresses[f"{name}{step.layer}"] + origin * self.config.word_bytes))
             arrived.add(report)
         if self._begins(step):
             (first, samples), layer, place = self.turns[step.turn], self.plan.layers[0], self.plan.features[INPUT]
             loads.append(self.emit(
                 "DmaIn", [Token.A_FREE if step.turn else None], [Token.A_FULL], slice=place.slice, buffer_stride=place.pitch,
-                memory=self.addresses["moving"] + first * layer.rows_in * self.config.array.side,
-                memory_stride=padded_rows(self.config, self.plan.batch * layer.rows_in) * self.config.array.side,
+                memory=self.addresses["moving"] + first * layer.rows_in * self.config.word_bytes,
+                memory_stride=padded_rows(self.config, self.plan.batch * layer.rows_in) * self.config.word_bytes,
                 chunks=blocks_of(self.config, layer.channels_in), beats=self.beats(samples * layer.rows_in)))
         self.arrivals[step] = arrived
         self.loaded += 1
@@ -281,6 +281,6 @@ class GroupEmitter(Emission):
         (first, samples), number = self.turns[step.turn], step.layer
         product, place = self.plan.layers[number].product, self.plan.features[number]
         return self.emit("DmaOut", [Token.C_FULL], [Token.C_FREE if step.turn < len(self.turns) - 1 else None], slice=place.slice,
-                         buffer_stride=place.pitch, memory=self.addresses["result"] + first * product.m * self.config.array.side,
-                         memory_stride=padded_rows(self.config, self.plan.batch * product.m) * self.config.array.side,
+                         buffer_stride=place.pitch, memory=self.addresses["result"] + first * product.m * self.config.word_bytes,
+                         memory_stride=padded_rows(self.config, self.plan.batch * product.m) * self.config.word_bytes,
                          chunks=blocks_of(self.config, product.n), beats=self.beats(samples * product.m))

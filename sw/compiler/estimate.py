@@ -44,7 +44,7 @@ class Estimate:
         self.store = store + self.tiles * STORE_OVERHEAD
         self.a_words = depth.blocks * share.bands(rows)[1]
         self.b_words = depth.blocks * share.gemm.taps * config.array.side * share.column_blocks
-        self.c_beats = share.column_blocks * share.rows * share.gemm.output_bytes // beat
+        self.c_beats = share.column_blocks * share.rows * share.gemm.output_words // beat
         split = depth.waves > 1 and depth.depth(0) != depth.depth(1)
         self.steps = self.tiles * (self.chunks + (split and chunk > 1))
         self.latency = config.memory.latency + REFILL_OVERHEAD

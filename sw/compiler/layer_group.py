@@ -150,14 +150,14 @@ def check(config: Config, layers: Sequence[GroupLayer]):
 
 def sizes(config: Config, layers: Sequence[GroupLayer], batch: int) -> dict[str, int]:
     """Bytes of every region but the program's."""
-    side = config.array.side
+    word = config.word_bytes
     first, last = layers[0], layers[-1].product
-    found = {"moving": blocks_of(config, first.channels_in) * padded_rows(config, batch * first.rows_in) * side}
+    found = {"moving": blocks_of(config, first.channels_in) * padded_rows(config, batch * first.rows_in) * word}
     for number, layer in enumerate(layers):
         product = layer.product
         if isinstance(product, Pooling):
-            found[f"parameters{number}"] = padded_bytes(config, len(product.parameters()) * PARAMETER_WORDS * side)
+            found[f"parameters{number}"] = padded_bytes(config, len(product.parameters()) * PARAMETER_WORDS * word)
         else:
             found[f"stationary{number}"] = stationary_bytes(config, product.k, product.n, product.taps)
-            found[f"parameters{number}"] = padded_bytes(config, blocks_of(config, product.n) * PARAMETER_WORDS * side)
-    return found | {"result": blocks_of(config, last.n) * padded_rows(config, batch * last.m) * side}
+            found[f"parameters{number}"] = padded_bytes(config, blocks_of(config, product.n) * PARAMETER_WORDS * word)
+    return found | {"result": blocks_of(config, last.n) * padded_rows(config, batch * last.m) * word}

@@ -5,7 +5,7 @@ import numpy as np
 from gen.config import Config
 from sw.model.ideal import ceil_div
 
-INT32_BYTES = 4
+WIDE = {"int32": "<i4", "fp32": "<f4"}      # results as wide as sums
 PARAMETER_WORDS = 8     # a column block's int32 biases and fp32 multipliers, byte plane by byte plane
 
 
@@ -35,20 +35,33 @@ def padded_bytes(config: Config, size: int) -> int:
     return round_up(size, config.memory.bytes_per_cycle)
 
 
+def encoded(config: Config, values: np.ndarray) -> np.ndarray:
+    """Operands as they lie in memory, an unsigned number each: int8 and uint8 as bytes, bf16 numbers (float32) as the upper halves."""
+    if config.floating:
+        return (np.ascontiguousarray(values, "<f4").view("<u4") >> 16).astype("<u2")
+    return values.astype(np.uint8)
+
+
+def decoded(config: Config, data: np.ndarray) -> np.ndarray:
+    """Bytes of memory as one unsigned number an operand."""
+    return np.ascontiguousarray(data, np.uint8).view("<u2") if config.floating else np.asarray(data, np.uint8)
+
+
 def pack_moving(config: Config, a: np.ndarray) -> np.ndarray:
-    """An M x K matrix of int8 or uint8, channel-blocked: [ceil(K/S)][padded rows][S]."""
-    side, (m, k) = config.array.side, a.shape
+    """An M x K matrix of int8, uint8 or (float32) bf16, channel-blocked: [ceil(K/S)][padded rows][S]."""
+    side, (m, k), values = config.array.side, a.shape, encoded(config, a)
     blocks = blocks_of(config, k)
-    image = np.zeros((padded_rows(config, m), blocks * side), np.uint8)
-    image[:m, :k] = a.astype(np.uint8)
-    return image.reshape(-1, blocks, side).transpose(1, 0, 2).reshape(-1)
+    image = np.zeros((padded_rows(config, m), blocks * side), values.dtype)
+    image[:m, :k] = values
+    return image.reshape(-1, blocks, side).transpose(1, 0, 2).reshape(-1).view(np.uint8)
 
 
 def unpack_moving(config: Config, data: np.ndarray, m: int, n: int, dtype: str = "uint8") -> np.ndarray:
-    """The reverse of `pack_moving`; also reads 8-bit results, which have the same layout."""
+    """The reverse of `pack_moving`; also reads results of operands' width, which have the same layout."""
     side, blocks = config.array.side, blocks_of(config, n)
-    image = np.asarray(data, np.uint8)[:blocks * padded_rows(config, m) * side].reshape(blocks, -1, side)
-    return np.ascontiguousarray(image.transpose(1, 0, 2).reshape(-1, blocks * side)[:m, :n]).view(dtype)
+    image = decoded(config, data[:blocks * padded_rows(config, m) * config.word_bytes]).reshape(blocks, -1, side)
+    values = np.ascontiguousarray(image.transpose(1, 0, 2).reshape(-1, blocks * side)[:m, :n])
+    return (values.astype("<u4") << 16).view("<f4") if config.floating else values.view(dtype)
 
 
 def pack_stationary(config: Config, b: np.ndarray, zero_point: int = 0) -> np.ndarray:
@@ -60,8 +73,9 @@ def pack_stationary(config: Config, b: np.ndarray, zero_point: int = 0) -> np.nd
     b = b if b.ndim == 3 else b[None]
     side, (taps, k, n), reach = config.array.side, b.shape, config.tile // config.array.side
     k_blocks, n_blocks = blocks_of(config, k), blocks_of(config, n)
-    grid = np.full((taps, k_blocks * side, n_blocks * side), zero_point, np.int16).astype(np.uint8)
-    grid[:, :k, :n] = b.astype(np.uint8)
+    values = encoded(config, b)
+    grid = np.full((taps, k_blocks * side, n_blocks * side), zero_point, np.int16).astype(values.dtype)
+    grid[:, :k, :n] = values
     grid = grid.reshape(taps, k_blocks, side, n_blocks, side)
     full = k // config.tile * reach
 
@@ -76,13 +90,13 @@ def pack_stationary(config: Config, b: np.ndarray, zero_point: int = 0) -> np.nd
 
     whole = n_blocks // reach * reach
     pieces = [tiles(columns, width) for columns, width in ((grid[..., :whole, :], reach), (grid[..., whole:, :], 1)) if columns.size]
-    image = np.concatenate(pieces)
+    image = np.concatenate(pieces).view(np.uint8)
     return np.pad(image, (0, padded_bytes(config, image.size) - image.size))
 
 
 def stationary_bytes(config: Config, k: int, n: int, taps: int = 1) -> int:
     """Bytes that `pack_stationary` returns."""
-    return padded_bytes(config, taps * blocks_of(config, k) * blocks_of(config, n) * config.array.side**2)
+    return padded_bytes(config, taps * blocks_of(config, k) * blocks_of(config, n) * config.array.side * config.word_bytes)
 
 
 def pack_parameters(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
@@ -96,10 +110,10 @@ def pack_parameters(config: Config, bias: np.ndarray, multiplier: np.ndarray) ->
 
 
 def unpack_result(config: Config, data: np.ndarray, m: int, n: int, output: str) -> np.ndarray:
-    """The M x N result: int32 from byte planes [ceil(N/S)][padded rows][4][S], or int8/uint8 in the layout of a moving operand."""
-    if output != "int32":
+    """The M x N result: int32 or fp32 from planes [ceil(N/S)][padded rows][planes][S], others in the layout of a moving operand."""
+    if output not in WIDE:
         return unpack_moving(config, data, m, n, output)
-    side, blocks, rows = config.array.side, blocks_of(config, n), padded_rows(config, m)
-    planes = np.asarray(data, np.uint8)[:blocks * rows * INT32_BYTES * side].reshape(blocks, rows, INT32_BYTES, side)
-    values = np.ascontiguousarray(planes.transpose(1, 0, 3, 2)).view("<i4").reshape(rows, blocks * side)
-    return values[:m, :n].astype(np.int32)
+    side, blocks, rows, count = config.array.side, blocks_of(config, n), padded_rows(config, m), config.planes
+    planes = decoded(config, data[:blocks * rows * count * config.word_bytes]).reshape(blocks, rows, count, side)
+    values = np.ascontiguousarray(planes.transpose(1, 0, 3, 2)).view(WIDE[output]).reshape(rows, blocks * side)
+    return values[:m, :n].astype(output.replace("fp", "float"))

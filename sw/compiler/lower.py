@@ -24,7 +24,8 @@ def compile_gemm(
     output: str = "int32", parameters: bool = False, relu: bool = False, output_zero_point: int = 0,
     base: int = 0, addresses: Mapping[str, int] | None = None,
 ) -> Program:
-    """Compile C = (A - a_zero_point) x (B - b_zero_point) for a machine; A is m x k, B is k x n.
+    """Compile C = (A - a_zero_point) x (B - b_zero_point) for a machine; A is m x k, B is k x n. On a machine with `array.dtype` bf16
+    both are bf16 without zero points, and the output is fp32 or bf16 without parameters.
 
     `parameters`: a bias for each column is added (always so, with a multiplier, for output int8 and uint8, requantised as ONNX QLinear
     defines it). Regions of memory lie one behind the other from byte `base`, but for those that `addresses` places ("moving", "stationary",
@@ -65,6 +66,8 @@ def compile_product(config: Config, gemm: Gemm | Pooling, base: int = 0, address
         return compile_pool(config, gemm, base, addresses)
     if gemm.addition and not config.vector.window:
         raise CompileError("vector.window = 0 is outside 1..4096 pixels for a residual")
+    if gemm.floating != config.floating:
+        raise CompileError(f"array.dtype = '{config.array.dtype}' does not multiply {gemm.a_dtype}")
     addresses = addresses or {}
     regions = place(config, gemm, base, addresses)
     by_rows, plans = partition(config, gemm, pace)
@@ -86,9 +89,7 @@ def finish(config: Config, gemm: Gemm | Pooling, emitters: Sequence[Emitter | Po
 
 def place_program(config: Config, instructions: Sequence[Instruction], regions: Mapping[str, Region], base: int,
                   address: int | None = None) -> dict[str, Region]:
-    """The region of a program: a fetch reads whole bursts. Raises CompileError for a machine that takes no programs yet."""
-    if config.floating:
-        raise CompileError(f"array.dtype = '{config.array.dtype}' is none of int8 (of a whole machine)")
+    """The region of a program: a fetch reads whole bursts."""
     size = round_up(len(instructions) * INSTRUCTION_BYTES, config.fetch_instructions * INSTRUCTION_BYTES)
     return place_region(regions, "program", size, base, address, max(INSTRUCTION_BYTES, config.memory.bytes_per_cycle))
 
@@ -99,12 +100,12 @@ def compile_pool(config: Config, pooling: Pooling, base: int = 0, addresses: Map
         raise CompileError("vector.window = 0 is outside 1..4096 pixels for a pooling")
     if pooling.kind == "average" and pooling.window.taps > config.vector.window:
         raise CompileError(f"vector.window = {config.vector.window} is outside {pooling.window.taps}..4096 pixels for this window")
-    side, addresses = config.array.side, addresses or {}
+    word, addresses = config.word_bytes, addresses or {}
     sizes = {
-        "moving": blocks_of(config, pooling.channels) * padded_rows(config, pooling.window.pixels) * side,
-        "parameters": padded_bytes(config, len(pooling.parameters()) * PARAMETER_WORDS * side),
-        "residual": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * side if pooling.addition else 0,
-        "result": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * side,
+        "moving": blocks_of(config, pooling.channels) * padded_rows(config, pooling.window.pixels) * word,
+        "parameters": padded_bytes(config, len(pooling.parameters()) * PARAMETER_WORDS * word),
+        "residual": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * word if pooling.addition else 0,
+        "result": blocks_of(config, pooling.channels) * padded_rows(config, pooling.m) * word,
     }
     regions = place_all(config, {name: size for name, size in sizes.items() if size}, base, addresses)
     starts = {name: region.address for name, region in regions.items()}
@@ -114,13 +115,13 @@ def compile_pool(config: Config, pooling: Pooling, base: int = 0, addresses: Map
 
 def place(config: Config, gemm: Gemm, base: int, addresses: Mapping[str, int]) -> dict[str, Region]:
     """Regions of the operands and the result, each at a whole beat."""
-    side, rows = config.array.side, padded_rows(config, gemm.m)
+    word, rows = config.word_bytes, padded_rows(config, gemm.m)
     sizes = {
-        "moving": blocks_of(config, gemm.k) * padded_rows(config, gemm.pixels) * side,
+        "moving": blocks_of(config, gemm.k) * padded_rows(config, gemm.pixels) * word,
         "stationary": stationary_bytes(config, gemm.k, gemm.n, gemm.taps),
-        "parameters": padded_bytes(config, blocks_of(config, gemm.n) * PARAMETER_WORDS * side) if gemm.parameters else 0,
-        "residual": blocks_of(config, gemm.n) * rows * side if gemm.addition else 0,
-        "result": blocks_of(config, gemm.n) * rows * gemm.output_bytes * side,
+        "parameters": padded_bytes(config, blocks_of(config, gemm.n) * PARAMETER_WORDS * word) if gemm.parameters else 0,
+        "residual": blocks_of(config, gemm.n) * rows * word if gemm.addition else 0,
+        "result": blocks_of(config, gemm.n) * rows * gemm.output_words * word,
     }
     return place_all(config, {name: size for name, size in sizes.items() if size}, base, addresses)
 

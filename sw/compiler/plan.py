@@ -88,7 +88,7 @@ class Sizes:
         blocks = min(chunk * share.depth.reach, share.depth.blocks)
         self.a = (blocks - 1) * self.pitch + span
         self.b = blocks * share.gemm.taps * share.widest * config.array.side + _slack(config.array.side, beat)
-        self.c = share.widest * round_up(min(rows, share.rows), beat) * share.gemm.output_bytes
+        self.c = share.widest * round_up(min(rows, share.rows), beat) * share.gemm.output_words
         self.p = share.widest * PARAMETER_WORDS + _slack(PARAMETER_WORDS, beat)
 
 
@@ -110,10 +110,10 @@ def make_plan(share: Share, sharers: float = 1) -> Plan:
         for least, needed in ((5, gemm.addition and "a residual"), (4, gemm.parameters and "column parameters")):
             if needed and slices < least:
                 raise CompileError(f"buffers.slices = {slices} is outside {least}..16 slices for {needed}")
-        rows, side = share.row_limit(), share.config.array.side
+        rows, word_bytes = share.row_limit(), share.config.word_bytes
         if rows < share.config.beat_words:
-            raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside {side}..{rows * side} bytes "
-                               f"for tiles of {rows} rows")
+            raise CompileError(f"memory.bytes_per_cycle = {share.config.memory.bytes_per_cycle} is outside {word_bytes}.."
+                               f"{rows * word_bytes} bytes for tiles of {rows} rows")
         need = max(wave.a, wave.b, wave.c, wave.p if share.gemm.parameters else 0)
         if share.gemm.window and need > MOST_WORDS:
             raise CompileError(f"width = {share.gemm.window.width} with a kernel of {' x '.join(map(str, share.gemm.window.kernel))} needs "

@@ -135,16 +135,16 @@ class PoolEmitter(Emission):
 
     def load(self) -> list[Instruction]:
         """The loads of the next strip; before the first those of the column parameters."""
-        strip, side, beat = self.strips[self.loaded], self.config.array.side, self.config.memory.bytes_per_cycle
+        strip, word, beat = self.strips[self.loaded], self.config.word_bytes, self.config.memory.bytes_per_cycle
         instructions = []
         if self.sizes and not self.loaded:
             instructions.append(self.emit("DmaIn", (), [Token.P_FULL], memory=self.addresses["parameters"], slice=self.parameter_slice,
-                                           beats=ceil_div(len(self.sizes) * PARAMETER_WORDS * side, beat)))
+                                           beats=ceil_div(len(self.sizes) * PARAMETER_WORDS * word, beat)))
         first, stop = pixels(self.window, strip, self.config.beat_words)
         padded = padded_rows(self.config, self.window.pixels)
         free = self.a.take((strip,))
         instructions.append(self.emit(
-            "DmaIn", [free], [Token.A_FULL], memory=self.addresses["moving"] + (strip.block * padded + first) * side,
+            "DmaIn", [free], [Token.A_FULL], memory=self.addresses["moving"] + (strip.block * padded + first) * word,
             slice=self.a.at[strip,][0], beats=ceil_div(stop - first, self.config.beat_words)))
         if self.pooling.addition:
             free = self.r.take((strip,))
@@ -193,7 +193,7 @@ class PoolEmitter(Emission):
     def _out(self, region: str, strip: Strip) -> int:
         """Byte address of a strip's first result."""
         padded = padded_rows(self.config, self.window.rows)
-        return self.addresses[region] + (strip.block * padded + strip.line * self.window.out_width) * self.config.array.side
+        return self.addresses[region] + (strip.block * padded + strip.line * self.window.out_width) * self.config.word_bytes
 
     def _out_beats(self, strip: Strip) -> int:
         return ceil_div((strip.stop - strip.line) * self.window.out_width, self.config.beat_words)

@@ -13,7 +13,7 @@ from gen.isa import INSTRUCTION_BYTES, Instruction, IsaError
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import pack_moving, pack_parameters, pack_stationary, unpack_result
 from sw.compiler.pooling import Pooling
-from sw.compiler.tiling import OPERANDS, Gemm
+from sw.compiler.tiling import FLOAT, OPERANDS, Gemm
 
 MAGIC = "FLEXWAVE PROGRAM 1"
 
@@ -64,6 +64,10 @@ class Program:
                 raise ProgramError(f"operand {name} is none of {', '.join(shapes)}")
             if np.shape(value) != shapes[name]:
                 raise ProgramError(f"operand {name} has shape {np.shape(value)}, not {shapes[name]}")
+            if types.get(name) == FLOAT:
+                if np.asarray(value).dtype != np.float32 or np.any(np.asarray(value).view(np.uint32) & 0xFFFF):
+                    raise ProgramError(f"operand {name} must hold bf16 numbers as float32")
+                continue
             low, high = OPERANDS[types[name]] if name in types else (-(1 << 31), (1 << 31) - 1)
             if name != "multiplier" and (np.asarray(value).dtype.kind not in "iu" or value.min() < low or value.max() > high):
                 raise ProgramError(f"operand {name} must hold integers in {low}..{high}")
@@ -84,7 +88,7 @@ class Program:
         return packed
 
     def _operands(self) -> tuple[dict[str, tuple], dict[str, str]]:
-        """Shapes of all operands, and types of those of 8 bits."""
+        """Shapes of all operands, and types of those that lie in memory as they are."""
         gemm, window = self.gemm, self.gemm.window
         rows = (gemm.m,) if window is None else (window.images, window.out_height, window.out_width)
         shapes, types = {}, {}

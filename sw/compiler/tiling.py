@@ -9,31 +9,33 @@ from gen.isa import Mode
 from gen.timing import interval
 from sw.compiler.addition import Addition
 from sw.compiler.errors import CompileError, refuse_outside
-from sw.compiler.layout import INT32_BYTES, blocks_of, ceil_div, padded_rows, round_up
+from sw.compiler.layout import WIDE, blocks_of, ceil_div, padded_rows, round_up
 from sw.compiler.window import Walk, Window
 from sw.model.closed_form import row_limit
 from sw.model.ideal import mode_of
 
 OPERANDS = {"int8": (-128, 127), "uint8": (0, 255)}
-OUTPUTS = ("int32", "int8", "uint8")
+FLOAT = "bf16"
+OUTPUTS = {False: ("int32", "int8", "uint8"), True: ("fp32", "bf16")}   # of integers, of bf16
 LARGEST = (1 << 31) - 1
 
 
 def check_operand(name: str, dtype: str, zero_point: int):
     """Raise CompileError for a type or a zero point that an operand cannot have."""
-    if dtype not in OPERANDS:
-        raise CompileError(f"{name}_dtype = {dtype!r} is none of {', '.join(OPERANDS)}")
-    refuse_outside(f"{name}_zero_point", zero_point, *OPERANDS[dtype], f" ({dtype})")
+    if dtype not in (*OPERANDS, FLOAT):
+        raise CompileError(f"{name}_dtype = {dtype!r} is none of {', '.join(OPERANDS)}, {FLOAT}")
+    refuse_outside(f"{name}_zero_point", zero_point, *OPERANDS.get(dtype, (0, 0)), f" ({dtype})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gemm:
     """What a program computes: (A - a_zero_point) x (B - b_zero_point), plus bias and scaling where asked for.
 
-    A is m x k, B is k x n. Output int8 or uint8 always uses column parameters (bias and multiplier); relu clips at zero, or at the
-    output's zero point. With a `window` it is a convolution: m output pixels, k channels at each of the kernel's positions, n outputs;
-    A are the input's pixels, pixels x k, and padding is zero behind the subtraction. With an `addition` a residual, m x n, is added to
-    the 8-bit results. Raises CompileError for a value out of range.
+    A is m x k, B is k x n; both are integers, or both bf16, which know neither zero points nor column parameters. Output int8 or uint8
+    always uses column parameters (bias and multiplier); relu clips at zero, or at the output's zero point. With a `window` it is a
+    convolution: m output pixels, k channels at each of the kernel's positions, n outputs; A are the input's pixels, pixels x k, and
+    padding is zero behind the subtraction. With an `addition` a residual, m x n, is added to the 8-bit results. Raises CompileError for
+    a value out of range.
     """
 
     m: int
@@ -55,10 +57,15 @@ class Gemm:
             refuse_outside(name, getattr(self, name), 1, LARGEST)
         for operand in ("a", "b"):
             check_operand(operand, getattr(self, f"{operand}_dtype"), getattr(self, f"{operand}_zero_point"))
-        if self.output not in OUTPUTS:
-            raise CompileError(f"output = {self.output!r} is none of {', '.join(OUTPUTS)}")
+        if (self.a_dtype == FLOAT) != (self.b_dtype == FLOAT):
+            raise CompileError(f"b_dtype = {self.b_dtype!r} does not go with a_dtype = {self.a_dtype!r}")
+        outputs = OUTPUTS[self.floating]
+        if self.output not in outputs:
+            raise CompileError(f"output = {self.output!r} is none of {', '.join(outputs)}")
         refuse_outside("output_zero_point", self.output_zero_point, *OPERANDS.get(self.output, (0, 0)), f" ({self.output})")
-        if self.output != "int32":
+        if self.floating and (self.parameters or self.addition):
+            raise CompileError(f"{'parameters' if self.parameters else 'a residual'}: none with a_dtype = {FLOAT!r}")
+        if self.output not in WIDE and not self.floating:
             object.__setattr__(self, "parameters", True)
         if isinstance(self.window, dict):
             object.__setattr__(self, "window", Window(**self.window))
@@ -85,9 +92,14 @@ class Gemm:
         return self.m * self.n * self.k * self.taps
 
     @property
-    def output_bytes(self) -> int:
-        """Bytes of one result."""
-        return INT32_BYTES if self.output == "int32" else 1
+    def floating(self) -> bool:
+        """Whether its operands are bf16."""
+        return self.a_dtype == FLOAT
+
+    @property
+    def output_words(self) -> int:
+        """Words of a row of one block of results."""
+        return {"int32": 4, "fp32": 2}.get(self.output, 1)
 
     def to_dict(self) -> dict:
         """Plain values by field name."""

@@ -42,7 +42,7 @@ def inference(config: Config, network: Network, batch: int = 1, tell: Callable[[
 def on_port(config: Config, rate: Fraction) -> tuple[Config, Fraction]:
     """A configuration with beats that suffice for `rate` bytes a cycle (a power of two, of at least a word), and the beats that the port
     then accepts a cycle."""
-    beat = config.array.side
+    beat = config.word_bytes
     while beat < rate:
         beat *= 2
     return replace(config, memory=replace(config.memory, bytes_per_cycle=beat)), rate / beat

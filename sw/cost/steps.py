@@ -29,7 +29,7 @@ SUM_BYTES = 4
 
 def buffer_bytes(config: Config) -> int:
     """The global buffers of all groups."""
-    return config.array.groups * config.buffers.slices * config.buffers.slice_words * config.array.side
+    return config.array.groups * config.buffers.slices * config.buffers.slice_words * config.word_bytes
 
 
 def training(config: Config, network: Network, batch: int, variant: Variant,

@@ -24,3 +24,27 @@ def matmul(a: np.ndarray, b: np.ndarray, waves: Iterable[slice]) -> np.ndarray:
     for part in waves:
         total = add(total, wave(a[:, part], b[part]))
     return total
+
+
+def waves_of(k: int, tile: int) -> list[slice]:
+    """k in waves of `tile` rows (both sides of a FlexSA unit, one side of a single core), in the order of their use: what `tile` does not
+    divide, the end of k, first; then ascending."""
+    whole = k // tile * tile
+    return [slice(whole, k)] * (whole < k) + [slice(first, first + tile) for first in range(0, whole, tile)]
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, tile: int, *, stride: int = 1, pad: tuple[int, int, int, int] = (0, 0, 0, 0)) -> np.ndarray:
+    """Convolution of images (batch, height, width, channels) with a kernel (height, width, channels, outputs); `pad` is (top, left,
+    bottom, right). Each wave along the channels runs at every position of the kernel, line by line, before the next one does."""
+    top, left, bottom, right = pad
+    image = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    batch, height, width, channels = image.shape
+    kernel_height, kernel_width, _, outputs = w.shape
+    size = (height - kernel_height) // stride + 1, (width - kernel_width) // stride + 1
+    total = np.zeros((batch * size[0] * size[1], outputs), np.float32)
+    for part in waves_of(channels, tile):
+        for ky in range(kernel_height):
+            for kx in range(kernel_width):
+                pixels = image[:, ky:ky + stride * size[0]:stride, kx:kx + stride * size[1]:stride, part][:, :size[0], :size[1]]
+                total = add(total, wave(pixels.reshape(len(total), -1), w[ky, kx, part]))
+    return total.reshape(batch, *size, outputs)

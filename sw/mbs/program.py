@@ -76,19 +76,19 @@ def dram_bytes(config: Config, layers: list[GroupLayer], batch: int, sub_batch: 
 
     Channels are padded to the array's side, rows of the whole batch to a beat; an n tile's weights and parameters are read as whole beats.
     """
-    side, beat, iterations = config.array.side, config.memory.bytes_per_cycle, ceil_div(batch, sub_batch)
+    word, beat, iterations = config.word_bytes, config.memory.bytes_per_cycle, ceil_div(batch, sub_batch)
     times = min(iterations, config.array.groups)        # what stays, each group of the machine reads
 
     def features(rows: int, channels: int) -> int:
-        return blocks_of(config, channels) * ceil_div(batch * rows * side, beat) * beat
+        return blocks_of(config, channels) * ceil_div(batch * rows * word, beat) * beat
 
     weights = parameters = 0
     for layer in layers:
         product = layer.product
         if isinstance(product, Pooling):
-            parameters += ceil_div(len(product.parameters()) * PARAMETER_WORDS * side, beat) * beat
+            parameters += ceil_div(len(product.parameters()) * PARAMETER_WORDS * word, beat) * beat
         else:
-            weights += tile_bytes(config, product.n, product.taps * blocks_of(config, product.k) * side)
+            weights += tile_bytes(config, product.n, product.taps * blocks_of(config, product.k) * config.array.side)
             parameters += tile_bytes(config, product.n, PARAMETER_WORDS)
     last = layers[-1].product
     return DramBytes(features(layers[0].rows_in, layers[0].channels_in), features(last.m, last.n),

@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 from gen.config import Config
 from gen.config import Unit as Kind
-from gen.isa import BY_CODE, OPCODES, VERSION, Cause, Instruction, Mode, layout, opcodes
+from gen.isa import BY_CODE, VERSION, Addend, Cause, Factor, Instruction, LaneOperation, Mode, Post, greatest, layout, least, opcodes
 
-_RANGES = {name: tuple((item.name, item.bottom, item.top) for item, _ in layout(name)) for name in OPCODES}
 _PARTS = tuple(mode.parts for mode in Mode)
-_SLICES = {name: tuple(item.name for item in op.fields if item.name in ("slice", "source_slice")) for name, op in OPCODES.items()}
 
 
 class ModelError(Exception):
@@ -37,21 +35,20 @@ def check(config: Config, instruction: Instruction) -> Cause | None:
 
 def checker(config: Config) -> Callable[[Instruction], Cause | None]:
     """`check` for many instructions of one machine."""
-    groups, slices, capacity, modes = config.array.groups, config.buffers.slices, config.moving_capacity, frozenset(legal_modes(config))
-    tile_rows, known = (config.narrow_rows, config.wide_rows), frozenset(op.name for op in opcodes(config))
+    capacity, modes, tile_rows = config.moving_capacity, frozenset(legal_modes(config)), (config.narrow_rows, config.wide_rows)
+    ranges = {op.name: tuple((item.name, least(config, item), greatest(config, item)) for item, _ in layout(op.name))
+              for op in opcodes(config)}
 
     def run(instruction: Instruction) -> Cause | None:
         name, values = instruction.name, instruction.values
         op = BY_CODE.get(values["opcode"])
-        if op is None or op.name != name or name not in known:
+        if op is None or op.name != name or name not in ranges:
             return Cause.OPCODE
         if values["version"] != VERSION:
             return Cause.VERSION
-        for key, low, high in _RANGES[name]:
+        for key, low, high in ranges[name]:
             if not low <= values[key] <= high:
                 return Cause.FIELD
-        if values["group"] >= groups or any(values[key] >= slices for key in _SLICES[name]):
-            return Cause.FIELD
         mode = values.get("mode")
         if mode is not None:
             if mode not in modes or (name == "LdLBUF_H" and 1 << values["rate"] > _PARTS[mode]):
@@ -60,6 +57,10 @@ def checker(config: Config) -> Callable[[Instruction], Cause | None]:
                 return Cause.FIELD
             if name == "ExecGEMM" and values["rows"] > tile_rows[not mode & 1]:
                 return Cause.FIELD
+        if name == "Vector" and values["post"] == Post.MASKED and (values["factor"] == Factor.B or values["addend"] == Addend.B):
+            return Cause.FIELD
+        if name == "VectorLanes" and values["operation"] >= LaneOperation.SUM and 1 << values["span"] > config.array.side:
+            return Cause.FIELD
         if name == "StLBUF" and values["rows"] > tile_rows[values["wide"]]:
             return Cause.FIELD
         return None

@@ -12,7 +12,7 @@ from sw.model.execute import Execute
 from sw.model.kernel import STOP, Kernel, Tokens
 from sw.model.load import Loader
 from sw.model.traffic import Dma, Fetch, Port
-from sw.model.units import InOrder, Store
+from sw.model.units import InOrder, Store, Vector
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ class Machine:
             Unit.DMA_IN: [self.dma_in] * 4, Unit.DMA_OUT: [self.dma_out] * 4, Unit.LOAD_H: [*self.load_h], Unit.LOAD_V: [*self.load_v],
             Unit.EXECUTE: [*self.execute], Unit.STORE: [*self.store],
         }
+        if config.floating:
+            self.units[Unit.VECTOR] = [Vector(self, group) for group in groups]
         self.unit_of = {op.name: self.units.get(op.unit) for op in OPCODES.values()}    # type: ignore[arg-type]
         self.end = -1
 
@@ -171,7 +173,7 @@ class Machine:
 
     def stuck(self) -> int:
         """Index of the first instruction that waits, unit by unit: one that has started and cannot go on, or else a queue head."""
-        for kind in Unit:
+        for kind in self.units:
             for unit in dict.fromkeys(self.units[kind]):
                 index = unit.waiting()
                 if index is not None or unit.queue:

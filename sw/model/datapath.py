@@ -40,17 +40,19 @@ def numbers(data: np.ndarray, signed: bool) -> np.ndarray:
 
 
 class Datapath:
-    """Buffers of one group: slices, rings of local buffers, output buffers and column parameters."""
+    """Buffers of one group: slices, rings of local buffers, output buffers and column parameters. Numbers are int8 or uint8."""
+
+    OPERAND: type = np.int64        # what an operand and a sum are kept as
 
     def __init__(self, config: Config):
         self.config, self.side, self.cores = config, config.array.side, config.cores
         buffers, side = config.buffers, config.array.side
-        self.slices = np.zeros((buffers.slices, buffers.slice_words, side), np.uint8)
-        self.moving = np.zeros((self.cores, buffers.moving_words, side), np.int64)
-        self.stationary = np.zeros((self.cores, buffers.stationary_tiles, side, side), np.int64)
+        self.slices = np.zeros((buffers.slices, buffers.slice_words, config.word_bytes), np.uint8)
+        self.moving = np.zeros((self.cores, buffers.moving_words, side), self.OPERAND)
+        self.stationary = np.zeros((self.cores, buffers.stationary_tiles, side, side), self.OPERAND)
         self.shadow = self.stationary[:, 0]
         # half, pair, s (parity bank s & 1, word s >> 1), column
-        self.sums = np.zeros((2, config.column_pairs, 2 * buffers.accumulator_words, side), np.int64)
+        self.sums = np.zeros((2, config.column_pairs, 2 * buffers.accumulator_words, side), self.OPERAND)
         self.records = np.zeros((config.column_pairs, side, 8), np.uint8)      # bytes of each column's bias and multiplier
         self.conv: Instruction | None = None
         self.addition: Instruction | None = None        # SetAdd of the next StLBUF or Pool
@@ -135,19 +137,24 @@ class Datapath:
         upper: list[np.ndarray] = []
         for core in range(self.cores):
             source = core & 2 if mode.wide and self.cores > 1 else core
-            result = self.moving[source, words] @ self.shadow[core]
-            pair = core & 1
-            if self.cores > 1 and mode.tall:
-                if core < 2:
-                    upper.append(result)        # passed down into the lower core
-                    continue
-                result = result + upper[pair]
+            pair, below = core & 1, self.cores > 1 and mode.tall and core > 1
+            result = self.through(self.moving[source, words], self.shadow[core], upper[pair] if below else None)
+            if self.cores > 1 and mode.tall and core < 2:
+                upper.append(result)        # passed down into the lower core
+                continue
             row = rows_of(mode, self.cores, core, steps)
             place = row if mode.wide else row >> 1
             place, result = place[row < rows] % self.sums.shape[2], result[row < rows]
             sums = self.sums[values["half"], pair]
-            total = result if overwrite else sums[place] + result
-            sums[place] = (total + 2**31) % 2**32 - 2**31
+            sums[place] = self.accumulate(None if overwrite else sums[place], result)
+
+    def through(self, moving: np.ndarray, tile: np.ndarray, above: np.ndarray | None) -> np.ndarray:
+        """What leaves a core at the bottom: moving rows times its tile, added to what came from the core above."""
+        return moving @ tile if above is None else above + moving @ tile
+
+    def accumulate(self, sums: np.ndarray | None, result: np.ndarray) -> np.ndarray:
+        """Sums of an output buffer, None for those that are overwritten, with what comes from the array."""
+        return ((result if sums is None else sums + result) + 2**31) % 2**32 - 2**31
 
     # Stores
 
@@ -208,19 +215,23 @@ class Datapath:
         for block in range(2 if values["wide"] and pairs == 2 else 1):
             place = (row >> 1 if narrow else row) % self.sums.shape[2]
             total = self.sums[values["half"], row & 1 if narrow else block, place]
-            multiplier = np.full(self.side, ONE, np.uint32)
-            if values["parameters"]:
-                total = total + np.ascontiguousarray(self.records[block, :, :4]).view("<i4")[:, 0]
-                total = (total + 2**31) % 2**32 - 2**31
-                multiplier = np.ascontiguousarray(self.records[block, :, 4:]).view("<u4")[:, 0]
-            address = values["address"] + block * values["pitch"] + row * (4 if planes else 1)
-            if planes:
-                if values["relu"]:
-                    total = np.maximum(total, 0)
-                for plane in range(4):
-                    self.put(values["slice"], address + plane, (total >> 8 * plane & 0xFF).astype(np.uint8))
-            else:
-                signed = values["output"] == Output.INT8
-                result = requantise(total, multiplier, values["zero_point"], bool(values["relu"]), signed)
-                self.put(values["slice"], address, self.with_residual(result, signed, block))
+            address = values["address"] + block * values["pitch"] + row * (self.config.planes if planes else 1)
+            self.write_tile(values, block, address, total)
         self.addition = None
+
+    def write_tile(self, values: dict[str, int], block: int, address: np.ndarray, total: np.ndarray):
+        """A StLBUF's results of one block to the slice: each row's first word is at its `address`."""
+        multiplier = np.full(self.side, ONE, np.uint32)
+        if values["parameters"]:
+            total = total + np.ascontiguousarray(self.records[block, :, :4]).view("<i4")[:, 0]
+            total = (total + 2**31) % 2**32 - 2**31
+            multiplier = np.ascontiguousarray(self.records[block, :, 4:]).view("<u4")[:, 0]
+        if values["output"] == Output.INT32:
+            if values["relu"]:
+                total = np.maximum(total, 0)
+            for plane in range(self.config.planes):
+                self.put(values["slice"], address + plane, (total >> 8 * plane & 0xFF).astype(np.uint8))
+        else:
+            signed = values["output"] == Output.INT8
+            result = requantise(total, multiplier, values["zero_point"], bool(values["relu"]), signed)
+            self.put(values["slice"], address, self.with_residual(result, signed, block))

@@ -11,7 +11,6 @@ from gen.config import Config, Unit
 from gen.isa import Mode
 
 TABLE = Path(__file__).with_name("energy_45nm.csv")
-OPERAND_BYTES = 9 / 8       # in a local buffer, zero point subtracted
 SUM_BYTES = 4
 
 
@@ -21,6 +20,7 @@ class Table:
 
     node: str
     mac: float                              # one int8 multiplication added to an int32 sum
+    float_mac: float                        # one bf16 multiplication added to an fp32 sum
     dram: float                             # per byte
     sram: tuple[tuple[float, float], ...]   # capacity in bytes, per byte, ascending
     sources: tuple[str, ...]
@@ -48,7 +48,7 @@ def load_table(path: Path = TABLE) -> Table:
     if unsourced := [row["quantity"] for row in rows if not row["source"]]:
         raise ValueError(f"{path.name}: {unsourced[0]} has no source")
     values = {row["quantity"]: row for row in rows}
-    if missing := {"mac8", "dram", "sram"} - values.keys():
+    if missing := {"mac8", "mac16f", "dram", "sram"} - values.keys():
         raise ValueError(f"{path.name} lacks {', '.join(sorted(missing))}")
 
     def per_byte(row: dict[str, str]) -> float:
@@ -57,7 +57,8 @@ def load_table(path: Path = TABLE) -> Table:
     sram = sorted((float(row["capacity_bytes"]), per_byte(row)) for row in rows if row["quantity"] == "sram")
     sizes = (f" of {row['capacity_bytes']} bytes" if row["capacity_bytes"] else "" for row in rows)
     sources = tuple(f"{row['quantity']}{size}: {row['source']}" for row, size in zip(rows, sizes))
-    return Table(nodes[0], float(values["mac8"]["picojoule"]), per_byte(values["dram"]), tuple(sram), sources)
+    mac, float_mac = (float(values[name]["picojoule"]) for name in ("mac8", "mac16f"))
+    return Table(nodes[0], mac, float_mac, per_byte(values["dram"]), tuple(sram), sources)
 
 
 def energy(config: Config, counters: Mapping[str, int], table: Table | None = None) -> dict[str, float]:
@@ -69,10 +70,11 @@ def energy(config: Config, counters: Mapping[str, int], table: Table | None = No
     """
     table = table or load_table()
     side, buffers, flex = config.array.side, config.buffers, config.array.unit is Unit.FLEX
-    beat, groups = config.memory.bytes_per_cycle, range(config.array.groups)
-    moving_byte = table.sram_byte(buffers.moving_words * side * OPERAND_BYTES)
-    stationary_byte = table.sram_byte(buffers.stationary_tiles * side * side * OPERAND_BYTES)
-    slice_byte = table.sram_byte(buffers.slice_words * side)
+    beat, groups, mac = config.memory.bytes_per_cycle, range(config.array.groups), table.float_mac if config.floating else table.mac
+    operand, word = config.operand_bits / 8, config.word_bytes      # bytes of an operand in a local buffer, of a GBUF word
+    moving_byte = table.sram_byte(buffers.moving_words * side * operand)
+    stationary_byte = table.sram_byte(buffers.stationary_tiles * side * side * operand)
+    slice_byte = table.sram_byte(buffers.slice_words * word)
     sum_byte = table.sram_byte(buffers.accumulator_words * side * SUM_BYTES)
 
     def count(group: int, name: str) -> int:
@@ -85,11 +87,11 @@ def energy(config: Config, counters: Mapping[str, int], table: Table | None = No
     for group in groups:
         waves = {mode: count(group, f"waves_{mode.name.lower()}") for mode in Mode}
         steps = count(group, "busy_execute")
-        parts["macs"] += steps * config.cores * side**2 * table.mac
-        parts["lbuf"] += 2 * count(group, "moving_words") * side * OPERAND_BYTES * moving_byte
-        parts["lbuf"] += 2 * sum(waves.values()) * config.cores * side**2 * OPERAND_BYTES * stationary_byte
+        parts["macs"] += steps * config.cores * side**2 * mac
+        parts["lbuf"] += 2 * count(group, "moving_words") * side * operand * moving_byte
+        parts["lbuf"] += 2 * sum(waves.values()) * config.cores * side**2 * operand * stationary_byte
         words = count(group, "moving_words") + count(group, "stationary_words") + count(group, "stored_words")
-        parts["gbuf"] += words * side * slice_byte
+        parts["gbuf"] += words * word * slice_byte
         # A result is read, added and written back; the store unit reads a word of sums a cycle.
         share = sum(number / mode.parts for mode, number in waves.items())
         rows = steps / share if share else 0

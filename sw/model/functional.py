@@ -10,21 +10,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gen.config import Config
-from gen.isa import Cause, Instruction, Unit
+from gen.isa import Cause, Instruction, Unit, units
 from sw.model.check import ModelError, checker, streamed
 from sw.model.datapath import Datapath
+from sw.model.float_datapath import FloatDatapath
 
 MEMORY_SPACE = 1 << 32
 
 
 def run(config: Config, instructions: Sequence[Instruction], memory: np.ndarray,
-        datapath: Callable[[Config], Datapath] = Datapath) -> np.ndarray:
+        datapath: Callable[[Config], Datapath] | None = None) -> np.ndarray:
     """Run a program on a copy of `memory` (flat uint8) and return it. `datapath` makes the buffers of each group.
 
     Raises ModelError where the machine would stop (but does not look for TOKEN and PORT), ValueError for a DMA outside the memory or not
     on a beat. Addresses in a slice wrap.
     """
-    return _Simulator(config, instructions, np.array(memory, np.uint8).reshape(-1), datapath).run()
+    return _Simulator(config, instructions, np.array(memory, np.uint8).reshape(-1),
+                      datapath or (FloatDatapath if config.floating else Datapath)).run()
 
 
 class _Started:
@@ -46,7 +48,7 @@ class _Simulator:
         self.tokens = [[0] * 16 for _ in groups]
         self.room_h, self.room_v = [config.moving_capacity for _ in groups], [config.stationary_capacity for _ in groups]
         self.ready_h, self.ready_v = [0 for _ in groups], [0 for _ in groups]
-        keys = [(unit, group) for unit in Unit for group in groups if group == 0 or unit not in (Unit.DMA_IN, Unit.DMA_OUT)]
+        keys = [(unit, group) for unit in units(config) for group in groups if group == 0 or unit not in (Unit.DMA_IN, Unit.DMA_OUT)]
         self.queues: dict[tuple[Unit, int], deque[tuple[int, Instruction]]] = {key: deque() for key in keys}
         self.started: dict[tuple[Unit, int], _Started | None] = dict.fromkeys(keys)
         self.check, self.next, self.ended = checker(config), 0, False
@@ -169,12 +171,14 @@ class _Simulator:
         return True
 
     def simple(self, queue: deque[tuple[int, Instruction]]) -> bool:
-        """A whole instruction of a DMA unit or of STORE."""
+        """A whole instruction of a DMA unit, of STORE or of VECTOR."""
         if not queue or not self.take(queue[0][1]):
             return False
         index, instruction = queue.popleft()
         path = self.paths[instruction.group]
         steps = {"StLBUF": path.store, "LdScale": path.load_scale, "SetAdd": path.set_add, "Pool": path.pool}
+        if isinstance(path, FloatDatapath):
+            steps |= {"Vector": path.vector, "VectorLanes": path.vector}
         if instruction.name in steps:
             steps[instruction.name](instruction)
         else:
@@ -193,8 +197,8 @@ class _Simulator:
             start = (values["memory"] + chunk * values["memory_stride"]) % MEMORY_SPACE
             if start + count > len(self.memory):
                 raise ValueError(f"instruction {index} ({instruction.name}) reaches byte {start + count} of {len(self.memory)}")
-            words = values["address"] + chunk * values["buffer_stride"] + np.arange(count // self.config.array.side)
+            words = values["address"] + chunk * values["buffer_stride"] + np.arange(count // self.config.word_bytes)
             if instruction.name == "DmaIn":
-                path.put(values["slice"], words, self.memory[start:start + count].reshape(-1, self.config.array.side))
+                path.put(values["slice"], words, self.memory[start:start + count].reshape(-1, self.config.word_bytes))
             else:
                 self.memory[start:start + count] = path.words(values["slice"], words).reshape(-1)

@@ -1,4 +1,4 @@
-"""The units of a group as recurrences over their decisions (events as in rtl/README.md): what all share, and STORE.
+"""The units of a group as recurrences over their decisions (events as in rtl/README.md): what all share, STORE and VECTOR.
 
 A unit works ahead of the clock as far as its inputs are known. Between one sender and one receiver an input is a queue of cycles:
 instructions from the dispatcher, tiles ready for EXECUTE, words given back to a loader. Only tokens are looked at on the clock.
@@ -7,8 +7,22 @@ instructions from the dispatcher, tiles ready for EXECUTE, words given back to a
 from collections import deque
 from typing import TYPE_CHECKING
 
-from gen.isa import Instruction, Output, Unit
-from gen.timing import ADD_LATENCY, POOL_LATENCY, SCALE_LATENCY, SET_ADD_LATENCY, STORE_LATENCY, TOKEN_LATENCY
+from gen.isa import Instruction, LaneOperation, Output, Result, Unit
+from gen.timing import (
+    ADD_LATENCY,
+    DIVIDE_INTERVAL,
+    FOLD_LATENCY,
+    LANES_LATENCY,
+    LANES_START,
+    LANES_STEP,
+    POOL_LATENCY,
+    ROOT_INTERVAL,
+    SCALE_LATENCY,
+    SET_ADD_LATENCY,
+    STORE_LATENCY,
+    TOKEN_LATENCY,
+    VECTOR_LATENCY,
+)
 from sw.model.kernel import DECIDE, Tokens
 
 if TYPE_CHECKING:
@@ -122,10 +136,31 @@ class Store(InOrder):
         else:
             blocks = 2 if values["wide"] and config.column_pairs == 2 else 1
             issue, latency = values["rows"] * blocks * groups, STORE_LATENCY
-            self.words += values["rows"] * blocks * (4 if values["output"] == Output.INT32 else 1)
+            self.words += values["rows"] * blocks * (config.planes if values["output"] == Output.INT32 else 1)
         if instruction.name in ("StLBUF", "Pool"):
             latency += ADD_LATENCY if self.adds else 0
         self.adds = (self.adds and instruction.name == "LdScale") or instruction.name == "SetAdd"
         self.busy += issue
         self.free_at = time + issue + latency + 1
+        self.finish(index, instruction, time, self.free_at)
+
+
+class Vector(InOrder):
+    """VECTOR: one instruction after the other."""
+
+    def __init__(self, machine: "Machine", group: int):
+        super().__init__(machine, Unit.VECTOR, group)
+
+    def decide(self, index: int, instruction: Instruction, time: int):
+        values, side = instruction.values, self.machine.config.array.side
+        if instruction.name == "Vector":
+            issue = values["count"]
+            duration = issue + VECTOR_LATENCY + (FOLD_LATENCY if values["result"] == Result.SUM else 0)
+            self.busy += issue
+        elif values["operation"] in (LaneOperation.DIVIDE, LaneOperation.ROOT):
+            interval = DIVIDE_INTERVAL if values["operation"] == LaneOperation.DIVIDE else ROOT_INTERVAL
+            duration = interval * side + LANES_LATENCY
+        else:
+            duration = values["span"] * (side + LANES_STEP) + LANES_START
+        self.free_at = time + duration + 1
         self.finish(index, instruction, time, self.free_at)

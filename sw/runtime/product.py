@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gen.config import Config
+from sw.golden import bfloat16
 from sw.golden.conv import conv2d
+from sw.golden.float32 import maximum, narrow
 from sw.golden.gemm import gemm
 from sw.golden.pooling import add_residual, average_pool, max_pool
 from sw.golden.requantise import add_bias, requantise
@@ -31,9 +33,11 @@ class Work:
     operands: dict[str, np.ndarray]
 
 
-def golden(work: Work) -> np.ndarray:
-    """The result by the golden model."""
+def golden(work: Work, tile: int = 0) -> np.ndarray:
+    """The result by the golden model; of bf16 numbers as an array adds them whose waves have at most `tile` rows."""
     product, given = work.product, work.operands
+    if getattr(product, "floating", False):
+        return _golden_floating(product, given, tile)
     result = _golden_pooling(product, given["a"]) if hasattr(product, "kind") else _golden_product(product, given)
     return _add(product.addition, result, given["residual"]) if product.addition else result
 
@@ -50,6 +54,27 @@ def _golden_pooling(pooling, images: np.ndarray) -> np.ndarray:
         return max_pool(images, **shape)
     return average_pool(images, **shape, zero_point=pooling.zero_point, multiplier=pooling.multiplier, dtype=pooling.output,
                         output_zero_point=pooling.output_zero_point, count_padding=pooling.count_padding)
+
+
+def _golden_floating(product, given: dict[str, np.ndarray], tile: int) -> np.ndarray:
+    if product.window is None:
+        sums = bfloat16.matmul(given["a"], given["b"], bfloat16.waves_of(product.k, tile))
+    else:
+        sums = bfloat16.conv2d(given["a"], given["b"], tile, stride=product.window.stride, pad=product.window.padding)
+    if product.relu:
+        sums = maximum(sums, np.zeros_like(sums))
+    return narrow(sums) if product.output == "bf16" else sums
+
+
+def equal(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether two results are the same bit for bit, NaNs and the signs of zeros included."""
+    return found.shape == wanted.shape and found.dtype == wanted.dtype and found.tobytes() == wanted.tobytes()
+
+
+def differences(found: np.ndarray, wanted: np.ndarray) -> int:
+    """Values that are not the same bit for bit."""
+    kind = f"u{found.itemsize}"
+    return int(np.count_nonzero(found.view(kind) != wanted.view(kind)))
 
 
 def _golden_product(product, given: dict[str, np.ndarray]) -> np.ndarray:
@@ -83,7 +108,7 @@ def compute(config: Config, works: Sequence[Work], *, engine: str = "rtl", memor
         programs.append(compile_product(config, work.product))
         if board is not None:
             board.check_room(programs[-1].memory)
-    wanted = [golden(work) for work in works]
+    wanted = [golden(work, config.tile) for work in works]
     if engine == "golden":
         tell("predicting")
         predictions = [predict(config, program.instructions, program=program.regions["program"].address) for program in programs]
@@ -101,8 +126,8 @@ def run(config: Config, works: Sequence[Work], **options) -> list[engines.Run]:
     """`compute`, all of whose results and counters must be as they should: else MismatchError."""
     found = compute(config, works, **options)
     for done, value in found:
-        if not np.array_equal(done.result, value):
-            raise MismatchError(f"result differs from the golden model in {np.count_nonzero(done.result != value)} of {value.size} values")
+        if not equal(done.result, value):
+            raise MismatchError(f"result differs from the golden model in {differences(done.result, value)} of {value.size} values")
         if done.mismatches:
             raise MismatchError(done.mismatches[0])
     return [done for done, _ in found]

@@ -107,7 +107,7 @@ def stalls(config: Config, counters: dict[str, int]) -> dict[str, int]:
 
 def traffic(config: Config, counters: dict[str, int]) -> dict[str, int]:
     """Bytes moved; reads from main memory include the instructions."""
-    beat, word = config.memory.bytes_per_cycle, config.array.side
+    beat, word = config.memory.bytes_per_cycle, config.word_bytes
     return {
         "dram_read_bytes": (counters["dram_read_beats"] + counters["fetch_beats"]) * beat,
         "dram_write_bytes": counters["dram_write_beats"] * beat,

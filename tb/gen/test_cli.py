@@ -70,7 +70,7 @@ GOOD = np.ones((3, 4), np.int8)
     (np.ones((1, 3, 4), np.uint8), "a has 3 dimensions, a matrix has 2"),
     (np.ones((0, 4), np.int8), "a has shape (0, 4), each size must be at least 1"),
     (np.ones((3, 5), np.int8), "K = 5 columns of a differ from the 4 rows of b"),
-    (np.array([None]), "a = 'a.npy' is not a .npy file of int8 or uint8"),
+    (np.array([None]), "a = 'a.npy' is not a .npy file of int8, uint8 or float32"),
 ])
 def test_operand_files(mistake, tmp_path, value, message):
     np.save(tmp_path / "a.npy", value)
@@ -91,7 +91,7 @@ def test_cut_array_and_archive(mistake, tmp_path):
     (tmp_path / "a.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-3])
     assert mistake("gemm", "--a", "a.npy", "--b", "b.npy").startswith("a = 'a.npy' ")
     np.savez(tmp_path / "c.npz", GOOD)
-    assert mistake("gemm", "--a", "c.npz", "--b", "b.npy") == "a = 'c.npz' is an archive, not a .npy file of int8 or uint8"
+    assert mistake("gemm", "--a", "c.npz", "--b", "b.npy") == "a = 'c.npz' is an archive, not a .npy file of int8, uint8 or float32"
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -49,6 +49,15 @@ def test_out_of_range(field, above):
         Config.from_dict({section: {item.name: value}})
 
 
+@pytest.mark.parametrize("name", ["tiny", "small", "base", "paper"])
+@pytest.mark.parametrize("organisation", ORGANISATIONS)
+def test_presets_for_bf16(name, organisation):
+    integers, floating = PRESETS[name].organise(organisation), Config.load(f"{name}-bf16").organise(organisation)
+    assert Config.from_toml(floating.to_toml()) == floating
+    assert floating.pes == integers.pes and floating.beat_words == integers.beat_words and floating.digest() != integers.digest()
+    assert floating.as_bf16().digest() == floating.digest()
+
+
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("organisation", ORGANISATIONS)
 def test_presets_and_organisations(name, organisation):
@@ -70,10 +79,12 @@ def test_presets_and_organisations(name, organisation):
     ("[array]\nside = true", "array.side must be an integer, not True"),
     ("[array]\nunit = 'flexible'", "array.unit = 'flexible' is none of flex, quad, single"),
     ("[array]\ndtype = 'fp8'", "array.dtype = 'fp8' is none of int8, bf16"),
-    ("[array]\ndtype = 'bf16'", "array.dtype = 'bf16' is none of int8 (of a whole machine)"),
+    ("[array]\ndtype = 'bf16'", "vector.window = 256 is outside 0..0 pixels with array.dtype = 'bf16'"),
+    ("[array]\ndtype = 'bf16'\n[memory]\nbytes_per_cycle = 8\n[vector]\nwindow = 0",
+     "memory.bytes_per_cycle = 8 is outside 16..256 bytes (1..16 words)"),
     ("array = 3", "array = 3 must be a table"),
     ("name = 'two words'", "name = 'two words' must be a word of letters, digits, - and _"),
-    ("[memory]\nbytes_per_cycle = 4", "memory.bytes_per_cycle = 4 is outside 8..128 bytes (array.side .. 16 words)"),
+    ("[memory]\nbytes_per_cycle = 4", "memory.bytes_per_cycle = 4 is outside 8..128 bytes (1..16 words)"),
     ("[buffers]\nstore_lanes = 16", "buffers.store_lanes = 16 is outside 1..8 columns (array.side)"),
 ])
 def test_refusals(text, message):

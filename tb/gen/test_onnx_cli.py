@@ -77,7 +77,7 @@ def test_a_wrong_machine_is_exit_1(folder, capsys, monkeypatch):
     from sw.runtime import product
 
     golden = product.golden
-    monkeypatch.setattr(product, "golden", lambda work: golden(work) + 1)
+    monkeypatch.setattr(product, "golden", lambda work, tile: golden(work, tile) + 1)
     assert main(["run", "m.onnx", "--engine", "model", "--config", "tiny", "--input", "x.npz", "--output", "y.npz"]) == 1
     assert capsys.readouterr().err == "flexwave: result differs from the golden model in 35 of 35 values\n"
     assert not (folder / "y.npz").exists()

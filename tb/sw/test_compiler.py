@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gen.config import ORGANISATIONS, Config, ConfigError, DType
+from gen.config import ORGANISATIONS, Config, ConfigError
 from gen.isa import Mode
 from gen.presets import PRESETS
 from gen.timing import drain
@@ -212,13 +212,6 @@ def test_refusals(values, message):
     with pytest.raises(CompileError) as error:
         compile_gemm(PRESETS["tiny"], **{"m": 4, "n": 4, "k": 4} | values)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
-
-
-def test_no_programs_for_floating_point_yet():
-    tiny = PRESETS["tiny"]
-    config = dataclasses.replace(tiny, array=dataclasses.replace(tiny.array, dtype=DType.BF16))
-    with pytest.raises(CompileError, match=r"^array.dtype = 'bf16' is none of int8 \(of a whole machine\)$"):
-        compile_gemm(config, 4, 4, 4)
 
 
 def test_operand_refusals():

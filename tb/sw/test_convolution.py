@@ -39,7 +39,7 @@ def check(program: Program, seed: int):
     check_program(program)
     given_ = operands(program, seed)
     found = program.result(run(program.config, program.instructions, program.image(**given_)))
-    np.testing.assert_array_equal(found, golden(Work(program.gemm, given_)))
+    np.testing.assert_array_equal(found, golden(Work(program.gemm, given_), program.config.tile))
 
 
 @settings(max_examples=60, deadline=None)

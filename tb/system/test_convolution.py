@@ -53,7 +53,7 @@ def test_random_convolutions(preset, organisation):
         given = operands(program, seed + len(programs))
         programs.append(program)
         images.append(program.image(**given))
-        wanted.append(golden(Work(program.gemm, given)))
+        wanted.append(golden(Work(program.gemm, given), config.tile))
     assert len(programs) >= WINDOWS
     for run, program, result in zip(engines.run(config, programs, images), programs, wanted):
         assert run.mismatches == (), program.gemm

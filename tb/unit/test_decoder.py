@@ -9,17 +9,21 @@ from gen.config import Config
 from gen.config import Unit as Kind
 from gen.isa import BY_CODE, OPCODES, Cause, Instruction, Unit, layout
 from gen.presets import PRESETS
-from rtl.control.decoder import OWN, SHARED, Checker, Decoder
+from rtl.control.decoder import SHARED, Checker, Decoder, own
 from rtl.instruction import SHOWN_BITS
 
+INTEGER, FLOATING = ("LdScale", "SetAdd", "Pool"), ("Vector", "VectorLanes")
 CONFIGS = [PRESETS["tiny"], PRESETS["orangecrab"], PRESETS["tiny"].organise("1G4C"), PRESETS["small"].organise("4G1F"),
-           PRESETS["base"].organise("1G1C")]
+           PRESETS["base"].organise("1G1C"), PRESETS["small"].as_bf16()]
 
 
 def verdict(config: Config, word: int) -> Cause:
     """Why the machine stops at these 256 bits (rtl/README.md, Fetch and dispatch)."""
     code, version = word & 15, word >> 4 & 15
+    floating = config.array.dtype == "bf16"
     if code not in BY_CODE or (BY_CODE[code].name in ("SetAdd", "Pool") and not config.vector.window):
+        return Cause.OPCODE
+    if BY_CODE[code].name in (INTEGER if floating else FLOATING):
         return Cause.OPCODE
     if version != 1:
         return Cause.VERSION
@@ -31,8 +35,10 @@ def verdict(config: Config, word: int) -> Cause:
         values[item.name], end = value, offset + item.width
         if item.name not in ("opcode", "version") and not item.bottom <= value <= item.top:
             return Cause.FIELD
-    wrong = word >> end or values["group"] >= config.array.groups or max(
-        values.get("slice", 0), values.get("source_slice", 0)) >= config.buffers.slices
+    wrong = word >> end or values["group"] >= config.array.groups
+    wrong = wrong or any(value >= config.buffers.slices for key, value in values.items() if key.endswith("slice"))
+    if floating:
+        wrong = wrong or any(values.get(key) for key in ("zero_point", "signed", "parameters")) or values.get("output", 0) > 1
     if "mode" in values:
         mode = values["mode"]
         wrong = wrong or mode not in {Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit]
@@ -43,6 +49,10 @@ def verdict(config: Config, word: int) -> Cause:
             wrong = wrong or 1 << values["rate"] > parts
         if name == "ExecGEMM":
             wrong = wrong or values["rows"] > config.buffers.accumulator_words * (4 if mode & 1 else 2)
+    if name == "Vector":        # A * factor + addend, where 2 (B) and 1 (B) are read beside the mask bits of 2
+        wrong = wrong or (values["post"] == 2 and (values["factor"] == 2 or values["addend"] == 1))
+    if name == "VectorLanes":
+        wrong = wrong or (values["operation"] >= 2 and 1 << values["span"] > config.array.side)      # sum, largest
     if name == "StLBUF":
         wrong = wrong or values["rows"] > config.buffers.accumulator_words * (2 if values["wide"] else 4)
     return Cause.FIELD if wrong else Cause.NONE
@@ -58,8 +68,12 @@ def words(config: Config, rng: random.Random, count: int) -> list[int]:
         for item, _ in layout(name)[2:]:
             values[item.name] = rng.choice([item.bottom, item.top, rng.randint(item.bottom, item.top)])
         values["group"] = rng.randrange(config.array.groups)
-        for key in {"slice", "source_slice"} & set(values):
+        for key in [key for key in values if key.endswith("slice")]:
             values[key] = rng.randrange(config.buffers.slices)
+        if config.array.dtype == "bf16" and rng.random() < 0.8:
+            values |= {key: 0 for key in ("zero_point", "signed", "parameters", "output") if key in values}
+        if name == "VectorLanes":
+            values["span"] = rng.randint(1, 3)
         if "mode" in values and rng.random() < 0.9:
             values["mode"] = rng.choice({Kind.FLEX: range(4), Kind.QUAD: [3], Kind.SINGLE: [0]}[config.array.unit])
         if "rows" in values:
@@ -140,7 +154,8 @@ def test_each_goes_to_its_queue():
         assert not ctx.get(decoder.push_shared) and not any(ctx.get(push) for push in decoder.push)
         ctx.set(decoder.valid, 1)
         for _ in range(600):
-            name, group = rng.choice([name for name, op in OPCODES.items() if op.unit is not None]), rng.randrange(4)
+            names = [name for name, op in OPCODES.items() if op.unit is not None and name not in FLOATING]
+            name, group = rng.choice(names), rng.randrange(4)
             unit = OPCODES[name].unit
             assert unit is not None
             show(ctx, decoder, int.from_bytes(Instruction(name, group=group).encode(), "little"))
@@ -152,7 +167,7 @@ def test_each_goes_to_its_queue():
             if unit in (Unit.DMA_IN, Unit.DMA_OUT):
                 want_shared = 1 << SHARED.index(unit) & ~full_shared
             else:
-                want[group] = 1 << OWN.index(unit) & ~full[group]
+                want[group] = 1 << own(config).index(unit) & ~full[group]
             assert ctx.get(decoder.ready) == bool(want_shared or any(want))
             await ctx.tick()
             assert ctx.get(decoder.push_shared) == want_shared

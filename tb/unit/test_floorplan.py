@@ -24,7 +24,7 @@ def names(side: int, slices: int) -> dict[str, str]:
     found |= {f"{CORE}.compute.output_buffer_{pair}.bank_{bank}.lane_{lane}.{part}.block_0": "DP16KD"
               for pair in range(2) for bank in range(2) for lane in range(side) for part in ("copy", "words")}
     # Up to 2048 words deep, or deeper
-    found |= {f"{CORE}.global_buffer.slice{part}.bank{bank}.words.{'words.0.' if part else 'block_'}{18 * bits}": "DP16KD"
+    found |= {f"{CORE}.global_buffer.slice{part}.bank{bank}.{'words.0.' if part else 'block_'}{18 * bits}": "DP16KD"
               for part in range(slices) for bank in range(4) for bits in range(side // 2)}
     return found | {"system.machine.core.group_0.store.lane_0.product": "MULT18X18D", "system.link.words": "DP16KD", "lut": "LUT4"}
 
@@ -71,3 +71,12 @@ def test_what_does_not_fit_is_left_alone(tmp_path):
     found = json.loads(netlist.read_text())["modules"]["top"]["cells"].values()
     placed = [cell["attributes"]["BEL"] for cell in found if "attributes" in cell]
     assert len(set(placed)) == len(placed) == 56       # two rows of half the chip
+
+
+def test_an_unknown_memory_is_refused(tmp_path):
+    """Names come from synthesis: when they change, the floorplan has to."""
+    netlist = tmp_path / "top.json"
+    name = f"{CORE}.global_buffer.slice0.bank0.memory.block_0"
+    netlist.write_text(json.dumps({"modules": {"top": {"cells": {name: {"type": "DP16KD"}}}}}))
+    with pytest.raises(ValueError, match=r"^system\.machine\.core\.group_0\.global_buffer\.slice0\.bank0\.memory\.block_0: no such memory"):
+        place_blocks(netlist)

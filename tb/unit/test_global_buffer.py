@@ -1,13 +1,20 @@
 """Global buffer: words, banks, latencies and collisions against a plain array of words."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import Array, Buffers, Config, Memory, Unit
+from gen.config import Array, Buffers, Config, Memory, Unit, Vector
 from rtl.buffer.global_buffer import GlobalBuffer
 
-READERS, WRITERS = ("load_h", "load_v", "dma_out", "store_read"), ("dma_in", "store_write")
+
+def names(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the read and of the write ports."""
+    if config.array.dtype == "bf16":
+        return ("load_h", "load_v", "dma_out", "vector_a", "vector_b"), ("dma_in", "store_write", "vector_write")
+    return ("load_h", "load_v", "dma_out", "store_read"), ("dma_in", "store_write")
 
 
 CONFIGS = [
@@ -15,6 +22,7 @@ CONFIGS = [
            buffers=Buffers(slices=slices, slice_words=16 * max(4, beat // side), store_lanes=1))
     for side, unit, beat, slices in [(2, Unit.FLEX, 4, 4), (1, Unit.FLEX, 8, 3), (4, Unit.SINGLE, 4, 5), (2, Unit.QUAD, 16, 3)]
 ]
+CONFIGS += [dataclasses.replace(config, vector=Vector(window=0)).as_bf16() for config in CONFIGS[::2]]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 
 
@@ -36,8 +44,9 @@ def test_random_traffic(config, seed):
     print("seed", seed)
     rng = np.random.default_rng(seed)
     dut = GlobalBuffer(config)
-    side, banks, size, slices = config.array.side, config.banks, config.buffers.slice_words, config.buffers.slices
-    store = np.zeros((slices, size, side), np.uint8)
+    bytes_, banks, size, slices = config.word_bytes, config.banks, config.buffers.slice_words, config.buffers.slices
+    store = np.zeros((slices, size, bytes_), np.uint8)
+    readers, writers = names(config)
     pending, expected = [], {}
 
     async def bench(ctx):
@@ -49,9 +58,9 @@ def test_random_traffic(config, seed):
             wanted = expected.pop(cycle, {})
             for (name, lane), word in wanted.items():
                 assert ctx.get(getattr(dut, name).data[lane]) == as_int(word), (cycle, name, lane)
-            for names, ports in ((READERS, "read"), (WRITERS, "write")):
+            for members, ports in ((readers, "read"), (writers, "write")):
                 where = rng.permutation(slices)
-                for i, name in enumerate(names):
+                for i, name in enumerate(members):
                     port = getattr(dut, name)
                     enable = bool(rng.integers(0, 4)) and i < slices
                     if ports == "read":
@@ -78,8 +87,8 @@ def test_random_traffic(config, seed):
                         ctx.set(port.slice, int(where[i]))
                         ctx.set(port.address, address)
                         for lane in range(lanes):
-                            word = rng.integers(0, 256, side).astype(np.uint8)
-                            place = (address + lane) % 4 if name == "store_write" else lane
+                            word = rng.integers(0, 256, bytes_).astype(np.uint8)
+                            place = (address + lane) % config.planes if name != "dma_in" else lane
                             ctx.set(port.data[place], as_int(word))
                             if mask >> place & 1:
                                 pending.append((cycle, where[i], (address + lane) % size, word))
@@ -91,19 +100,20 @@ def test_random_traffic(config, seed):
 
 @every_config
 def test_write_is_readable_two_cycles_later(config):
-    dut = GlobalBuffer(config)
+    dut, place = GlobalBuffer(config), 7 % config.planes
+    read = getattr(dut, names(config)[0][3])
 
     async def bench(ctx):
         for cycle in range(8):
-            ctx.set(dut.store_write.enable, 1 << 7 % 4 if cycle == 1 else 0)
+            ctx.set(dut.store_write.enable, 1 << place if cycle == 1 else 0)
             ctx.set(dut.store_write.slice, 2)
             ctx.set(dut.store_write.address, 7)
-            ctx.set(dut.store_write.data[7 % 4], 0x5A)
-            ctx.set(dut.store_read.enable, cycle == 3)
-            ctx.set(dut.store_read.slice, 2)
-            ctx.set(dut.store_read.addresses[0], 7)
+            ctx.set(dut.store_write.data[place], 0x5A)
+            ctx.set(read.enable, cycle == 3)
+            ctx.set(read.slice, 2)
+            ctx.set(read.addresses[0], 7)
             if cycle == 6:
-                assert ctx.get(dut.store_read.data[0]) == 0x5A
+                assert ctx.get(read.data[0]) == 0x5A
             await ctx.tick()
 
     simulate(dut, bench)
@@ -133,13 +143,13 @@ def test_first_lane_wins_a_bank():
     simulate(dut, bench)
 
 
-def test_collision():
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[-1]], ids=lambda config: config.name)
+def test_collision(config):
     """Every pair of one kind in one slice is reported in the next cycle; a reader beside a writer, or different slices, are not."""
-    config = CONFIGS[0]
-    dut = GlobalBuffer(config)
+    dut, (readers, writers) = GlobalBuffer(config), names(config)
 
     async def bench(ctx):
-        ports = [getattr(dut, name) for name in (*READERS, *WRITERS)]
+        ports = [getattr(dut, name) for name in (*readers, *writers)]
         for i, first in enumerate(ports):
             for j, second in enumerate(ports[:i]):
                 for same in (0, 1):
@@ -149,7 +159,7 @@ def test_collision():
                         ctx.set(port.enable, 1)
                         ctx.set(port.slice, where)
                     await ctx.tick()
-                    assert ctx.get(dut.collision) == (same and (i >= 4) == (j >= 4))
+                    assert ctx.get(dut.collision) == (same and (i >= len(readers)) == (j >= len(readers)))
                     for port in ports:
                         ctx.set(port.enable, 0)
                     await ctx.tick()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import ORGANISATIONS, DType, Unit
+from gen.config import ORGANISATIONS, Unit
 from gen.isa import Cause, Instruction, Mode
 from gen.presets import PRESETS
 from gen.registers import registers
@@ -17,7 +17,6 @@ from rtl.control.watchdog import PATIENCE
 from rtl.top import Machine
 from sw.model.cycles import predict
 from tb.unit.memory_model import MemoryModel
-from tb.unit.refused import refused
 
 TINY = PRESETS["tiny"]
 A_AT, B_AT, C_AT = 0x400, 0x440, 0x500
@@ -255,12 +254,8 @@ def test_end_in_the_middle_of_a_fetch_burst():
     Bench.simulate(script)
 
 
-def test_no_machine_of_floating_point_yet():
-    config = dataclasses.replace(TINY, array=dataclasses.replace(TINY.array, dtype=DType.BF16))
-    assert refused(lambda: Machine(config)) == "array.dtype = 'bf16' is none of int8 (of a whole machine)"
-
-
 @pytest.mark.parametrize("organisation", ORGANISATIONS)
-def test_every_organisation_converts(organisation):
-    text, _ = to_rtlil(Machine(TINY.organise(organisation)))
+@pytest.mark.parametrize("config", [TINY, TINY.as_bf16()], ids=["int8", "bf16"])
+def test_every_organisation_converts(config, organisation):
+    text, _ = to_rtlil(Machine(config.organise(organisation)))
     assert text.count("attribute \\top 1") == 1
