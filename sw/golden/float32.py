@@ -7,12 +7,13 @@ A bf16 number is the fp32 number of the same value: its lower 16 bits are zero.
 
 import numpy as np
 
+Numbers = np.ndarray | np.float32
 CANONICAL_NAN = np.uint32(0x7FC0_0000)
 _SIGN = np.uint32(0x8000_0000)
 _EXPONENT = np.uint32(0x7F80_0000)
 
 
-def flush(x: np.ndarray) -> np.ndarray:
+def flush(x: Numbers) -> np.ndarray:
     """`x` with subnormal numbers replaced by zero of their sign; all else, NaNs too, bit by bit as it is.
 
     Raises ValueError for another type than float32.
@@ -24,19 +25,19 @@ def flush(x: np.ndarray) -> np.ndarray:
     return np.where(bits & _EXPONENT, bits, bits & _SIGN).view(np.float32)
 
 
-def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def add(a: Numbers, b: Numbers) -> np.ndarray:
     """a + b, float32. Raises ValueError for another type."""
     with np.errstate(all="ignore"):
         return _result(flush(a) + flush(b))
 
 
-def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def multiply(a: Numbers, b: Numbers) -> np.ndarray:
     """a * b, float32. Raises ValueError for another type."""
     with np.errstate(all="ignore"):
         return _result(flush(a) * flush(b))
 
 
-def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def divide(a: Numbers, b: Numbers) -> np.ndarray:
     """a / b, float32. Raises ValueError for another type."""
     with np.errstate(all="ignore"):
         return _result(flush(a) / flush(b))
@@ -48,7 +49,7 @@ def square_root(x: np.ndarray) -> np.ndarray:
         return _result(np.sqrt(flush(x)))
 
 
-def maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def maximum(a: Numbers, b: Numbers) -> np.ndarray:
     """The larger of both, `a` where they are equal (as zeros of both signs are), the NaN if one of them is. Raises ValueError for another
     type."""
     a, b = np.broadcast_arrays(flush(a), flush(b))

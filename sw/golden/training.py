@@ -1,0 +1,140 @@
+"""Golden layers of a training step, forward and backward: bf16 tensors, fp32 arithmetic, every sum in the order of the vector unit.
+
+Tensors are float32 arrays; those called bf16 hold such numbers only. Activations are (batch, pixels, channels). `lanes` are the columns of
+the vector unit, `array.side`: channels of one block. Every operation is one of `sw.golden.float32`, rounded by itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sw.golden.float32 import add, divide, maximum, multiply, narrow, square_root
+
+PARTIAL_SUMS = 8
+EPSILON = np.float32(1e-5)
+ONE = np.float32(1)
+LOG2_E = np.float32(np.log2(np.e))
+MAGIC = np.float32(1.5 * 2**23)         # added and taken away again, it rounds to a whole number
+LEAST_EXPONENT, NO_CLASS = np.float32(-126), np.float32(-1e4)
+POWERS = [np.float32(value) for value in (1, 0.6931472, 0.24022651, 0.05550411, 0.00961813, 0.00133336)]      # of ln 2, over factorials
+
+
+def stream_sum(values: np.ndarray) -> np.ndarray:
+    """The sum over the last axis but one: element i is added to partial sum i mod 8, from +0; these are added in a tree, halves first."""
+    *outer, count, channels = values.shape
+    sums = np.zeros((*outer, PARTIAL_SUMS, channels), np.float32)
+    for start in range(0, count, PARTIAL_SUMS):
+        part = values[..., start:start + PARTIAL_SUMS, :]
+        reached = sums[..., :part.shape[-2], :]
+        reached[...] = add(reached, part)
+    while sums.shape[-2] > 1:
+        half = sums.shape[-2] // 2
+        sums = add(sums[..., :half, :], sums[..., half:, :])
+    return sums[..., 0, :]
+
+
+def group_sum(values: np.ndarray, group: int, lanes: int) -> np.ndarray:
+    """The sum of `group` neighbouring channels (last axis), in each of them: block after block, then neighbouring columns in a tree."""
+    *outer, channels = values.shape
+    blocks = values.reshape(*outer, channels // group, max(1, group // lanes), min(group, lanes))
+    total = blocks[..., 0, :]
+    for block in range(1, blocks.shape[-2]):
+        total = add(total, blocks[..., block, :])
+    while total.shape[-1] > 1:
+        total = add(total[..., ::2], total[..., 1::2])
+    return np.repeat(total[..., 0], group, axis=-1)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of each sample and channel: minus the group's mean, and one over its standard deviation. (batch, channels)."""
+
+    minus_mean: np.ndarray
+    inverse: np.ndarray
+    group: int
+    lanes: int
+
+    @classmethod
+    def of(cls, y: np.ndarray, group: int, lanes: int) -> "Statistics":
+        """The statistics of bf16 activations: their mean, and the mean of their squares less its square."""
+        share = np.float32(1 / (y.shape[1] * group))
+        mean = multiply(group_sum(stream_sum(y), group, lanes), share)
+        squares = multiply(group_sum(stream_sum(multiply(y, y)), group, lanes), share)
+        minus_mean = multiply(mean, -ONE)
+        variance = add(multiply(mean, minus_mean), squares)
+        variance = np.where(np.signbit(variance), np.float32(0), variance)
+        return cls(minus_mean, divide(ONE, square_root(add(variance, EPSILON))), group, lanes)
+
+
+def normalise(y: np.ndarray, statistics: Statistics, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Group normalisation of bf16 activations, not rounded to bf16 yet: y * scale + shift."""
+    scale = multiply(gamma, statistics.inverse)
+    shift = add(multiply(statistics.minus_mean, scale), beta)
+    return add(multiply(y, scale[:, None]), shift[:, None])
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """What has a negative sign becomes +0."""
+    return np.where(np.signbit(x) & ~np.isnan(x), np.float32(0), x)
+
+
+def masked(gradient: np.ndarray, activations: np.ndarray) -> np.ndarray:
+    """The gradient in front of a ReLU, whose bf16 results were `activations`."""
+    with np.errstate(invalid="ignore"):
+        return np.where(activations > 0, gradient, np.float32(0))
+
+
+def normalise_backward(gradient: np.ndarray, y: np.ndarray, statistics: Statistics,
+                       gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the bf16 gradient behind a group normalisation: the bf16 one in front, and those of gamma and beta, sample after sample."""
+    group, lanes, inverse = statistics.group, statistics.lanes, statistics.inverse
+    centre = multiply(statistics.minus_mean, inverse)
+    unit = narrow(add(multiply(y, inverse[:, None]), centre[:, None]))
+    by_beta, by_gamma = stream_sum(gradient), stream_sum(multiply(gradient, unit))
+    factor = multiply(inverse, np.float32(-1 / (y.shape[1] * group)))
+    shift = multiply(group_sum(multiply(gamma, by_beta), group, lanes), factor)
+    slope = multiply(group_sum(multiply(gamma, by_gamma), group, lanes), factor)
+    rest = add(multiply(unit, slope[:, None]), shift[:, None])
+    back = narrow(add(multiply(gradient, multiply(gamma, inverse)[:, None]), rest))
+    return back, in_order(by_gamma), in_order(by_beta)
+
+
+def in_order(values: np.ndarray) -> np.ndarray:
+    """The sum over the first axis, one after the other, from +0."""
+    total = np.zeros_like(values[0])
+    for value in values:
+        total = add(total, value)
+    return total
+
+
+def exponential(x: np.ndarray) -> np.ndarray:
+    """e^x for x <= 0: two to the power of a whole number, times a polynomial of what is left; 2^-126 at least, so that none is zero."""
+    t = maximum(multiply(x, LOG2_E), np.full_like(x, LEAST_EXPONENT))
+    shifted = add(t, MAGIC)
+    left = add(multiply(add(shifted, -MAGIC), -ONE), t)
+    power = np.exp2(shifted.astype(np.float64) - float(MAGIC)).astype(np.float32)
+    value = np.full_like(x, POWERS[-1])
+    for coefficient in POWERS[-2::-1]:
+        value = add(multiply(value, left), coefficient)
+    return multiply(value, power)
+
+
+def cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray, share: float, lanes: int) -> np.ndarray:
+    """(softmax(logits) - one-hot labels) * share, in bf16. (batch, classes), fp32 logits. Columns that fill up a block have the logit
+    NO_CLASS: their powers are too small to change a sum."""
+    batch, classes = logits.shape
+    padded = np.full((batch, -(-classes // lanes) * lanes), NO_CLASS, np.float32)
+    padded[:, :classes] = logits
+    powers = exponential(add(padded, -padded.max(axis=1, keepdims=True)))
+    blocks = stream_sum(powers.reshape(batch, -1, lanes))
+    softmax = multiply(powers, divide(ONE, group_sum(blocks, lanes, lanes)[:, :1]))[:, :classes]
+    wanted = (np.arange(classes) == labels[:, None]).astype(np.float32)
+    return narrow(multiply(add(softmax, -wanted), np.float32(share)))
+
+
+def momentum_step(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, *, rate: float, momentum: float,
+                  decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """Stochastic gradient descent: v = momentum * v + (gradient + decay * w), w = w - rate * v. Weight and velocity, fp32."""
+    decayed = add(multiply(weight, np.float32(decay)), gradient)
+    velocity = add(multiply(velocity, np.float32(momentum)), decayed)
+    return add(multiply(velocity, np.float32(-rate)), weight), velocity

@@ -1,0 +1,1 @@
+"""Training: networks, data, the golden engine and what drives them."""
