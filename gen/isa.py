@@ -326,10 +326,19 @@ OPCODES = {
             Field("b_register", 4, "register of B"),
             Field("register", 4, "register that gets the result"),
         ), "each column of a register, or neighbouring columns among each other"),
+        Opcode(15, "Transpose", Unit.VECTOR, (
+            Field("count", 16, "blocks of `side` words", low=1),
+            *(part for name, text in (("a", "of the operands"), ("d", "of the results")) for part in (
+                Field(f"{name}_slice", 4, f"slice {text}"),
+                Field(f"{name}_address", 16, f"first word {text}"),
+                Field(f"{name}_step", 10, f"words from one word {text} to the next within a block", signed=True),
+                Field(f"{name}_block", 16, f"words from one block {text} to the next"),
+            )),
+        ), "blocks of `side` words of bf16 numbers: word j gets column j, from the block's first word on"),
     )
 }
 BY_CODE = {op.code: op for op in OPCODES.values()}
-FLOATING = ("Vector", "VectorLanes")    # only machines for bf16 know them
+FLOATING = ("Vector", "VectorLanes", "Transpose")       # only machines for bf16 know them
 VECTOR_REGISTERS = 16           # of a word's width, fp32
 WINDOWED = ("SetAdd", "Pool")   # only machines with `vector.window` know them
 INTEGER = {"zero_point", "signed", "parameters"}        # fields that must be zero where the array computes with bf16 numbers

@@ -15,6 +15,7 @@ VECTOR_LATENCY = 13       # last read of a Vector to its words being readable
 FOLD_LATENCY = 17         # what a sum of a stream's elements adds to it
 DIVIDE_INTERVAL, ROOT_INTERVAL = 27, 26     # of a column's division (square root) to the next one's
 LANES_LATENCY = 6         # what a register's divisions (square roots) take besides these
+TRANSPOSE_LATENCY = 7     # last word of a Transpose leaving the square to its being readable
 LANES_STEP = 5            # what a step of a sum of neighbouring columns takes besides a cycle a column
 LANES_START = 3           # a VectorLanes' decision to the first step of such a sum
 TOKEN_LATENCY = 2         # tokens asserted to their being visible

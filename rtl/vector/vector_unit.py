@@ -15,6 +15,7 @@ from rtl.instruction import entry_layout, instruction_layout
 from rtl.interfaces import BufferRead, BufferWrite, TokenPort
 from rtl.sharing import place
 from rtl.vector.lane_operations import LaneOperations
+from rtl.vector.transposer import Transposer
 from rtl.vector.vector_lane import PARTIAL_SUMS, VectorLane
 
 READ_LATENCY = 3                # global buffer: addresses to data
@@ -27,12 +28,12 @@ FOLDED = 17                     # cycle in which the last of these sums is there
 
 
 class VectorUnit(wiring.Component):
-    """The VECTOR unit of one group: executes Vector and VectorLanes, one at a time (`rtl/README.md`).
+    """The VECTOR unit of one group: executes Vector, VectorLanes and Transpose, one at a time (`rtl/README.md`).
 
     Vector: a decision in d reads in d+1 .. d+n, n = `count`, an element of `side` columns in each; tokens are signalled in d + n +
     VECTOR_LATENCY, for sums FOLD_LATENCY later. An element is on `write` 13 cycles behind its read, 16 mask bits with the last of them.
-    VectorLanes: tokens in d + 27 side + 6 (DIVIDE), d + 26 side + 6 (ROOT), d + span (side + 5) + 3. The next decision follows in the
-    cycle after the tokens at the earliest.
+    VectorLanes: tokens in d + 27 side + 6 (DIVIDE), d + 26 side + 6 (ROOT), d + span (side + 5) + 3. Transpose: reads from d+2 on, tokens
+    in d + (count + 1) side + TRANSPOSE_LATENCY. The next decision follows in the cycle after the tokens at the earliest.
 
     `issuing` marks the reads' cycles; `idle`: holds nothing; `waiting`: idle with an instruction at the head of the queue, `index` is that
     instruction's. Not enforced: addresses in the slice (they wrap at 2^16), owning the slices' ports.
@@ -65,7 +66,7 @@ class VectorUnit(wiring.Component):
         head, fields, lanes_fields = seen_as("Vector", head_bits), seen_as("Vector", bits), seen_as("VectorLanes", bits)
 
         # Decision. The registers follow the head of the queue until then.
-        busy, decide, decided, across = Signal(), Signal(), Signal(), Signal()
+        busy, decide, decided, across, transposing = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             decide.eq(self.instruction.valid & self.tokens.ready & ~busy),
             self.instruction.ready.eq(decide),
@@ -91,12 +92,19 @@ class VectorUnit(wiring.Component):
         ]
         for name, port in (("a", self.read_a), ("b", self.read_b)):
             m.d.comb += [port.slice.eq(fields[f"{name}_slice"]), *(word.eq(addresses[name] + i) for i, word in enumerate(port.addresses))]
+        m.submodules.transposer = transposer = Transposer(self._config)
+        moves = seen_as("Transpose", bits)
+        m.d.comb += [transposer.start.eq(decided & transposing), transposer.fields.eq(moves), transposer.data.eq(self.read_a.data[0])]
+        with m.If(transposing):
+            m.d.comb += [self.read_a.enable.eq(transposer.reads), self.read_a.slice.eq(moves.a_slice),
+                         self.read_a.addresses[0].eq(transposer.address)]
         begun = Signal(PARTIAL_SUMS)        # partial sums that have an element
         with m.If(~busy):
-            to_lanes = head.opcode == OPCODES["VectorLanes"].code
+            to_lanes, to_transpose = (head.opcode == OPCODES[name].code for name in ("VectorLanes", "Transpose"))
             m.d.sync += [
-                bits.eq(head_bits), busy.eq(decide), across.eq(to_lanes), self.issuing.eq(decide & ~to_lanes), left.eq(head.count),
-                number.eq(0), begun.eq(0), *(address.eq(head[f"{name}_address"]) for name, address in addresses.items()),
+                bits.eq(head_bits), busy.eq(decide), across.eq(to_lanes), transposing.eq(to_transpose),
+                self.issuing.eq(decide & ~to_lanes & ~to_transpose), left.eq(head.count), number.eq(0), begun.eq(0),
+                *(address.eq(head[f"{name}_address"]) for name, address in addresses.items()),
             ]
         with m.Elif(self.issuing):
             m.d.sync += [self.issuing.eq(~last), left.eq(left - 1), number.eq(number + 1), begun.eq(begun << 1 | 1),
@@ -210,6 +218,11 @@ class VectorUnit(wiring.Component):
             self.write.slice.eq(fields.d_slice), self.write.address.eq(addresses["d"]),
             self.write.data[0].eq(Mux(odd, high, low)), self.write.data[1].eq(Mux(odd, low, high)),
         ]
+        with m.If(transposing):
+            m.d.sync += [
+                self.write.enable.eq(Mux(transposer.writes, 1 << transposer.target[0], 0)), self.write.slice.eq(moves.d_slice),
+                self.write.address.eq(transposer.target), *(word.eq(transposer.word) for word in self.write.data),
+            ]
         with m.If(storing):
             m.d.sync += addresses["d"].eq(addresses["d"] + fields.d_step)
 
@@ -220,7 +233,9 @@ class VectorUnit(wiring.Component):
             m.d.sync += remaining.eq(Mux(sums, VECTOR_LATENCY + FOLD_LATENCY, VECTOR_LATENCY))
         with m.Elif(remaining != 0):
             m.d.sync += remaining.eq(remaining - 1)
-        m.d.comb += ends.eq(Mux(across, operations.done, remaining == 1))
+        moved = Signal()
+        m.d.sync += moved.eq(transposer.ends)
+        m.d.comb += ends.eq(Mux(transposing, moved, Mux(across, operations.done, remaining == 1)))
         with m.If(busy & ends):
             m.d.comb += [self.tokens.signal.eq(fields.signal), self.tokens.signal_group.eq(fields.group)]
             m.d.sync += busy.eq(0)

@@ -19,8 +19,9 @@ class FloatDatapath(Datapath):
         self.vectors = VectorPath(self)
 
     def vector(self, instruction: Instruction):
-        """Vector or VectorLanes."""
-        (self.vectors.vector if instruction.name == "Vector" else self.vectors.lanes)(instruction)
+        """Vector, VectorLanes or Transpose."""
+        steps = {"Vector": self.vectors.vector, "VectorLanes": self.vectors.lanes, "Transpose": self.vectors.transpose}
+        steps[instruction.name](instruction)
 
     def operands(self, instruction: Instruction, words: np.ndarray) -> np.ndarray:
         """Bytes as numbers."""

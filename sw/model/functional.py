@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gen.config import Config
-from gen.isa import Cause, Instruction, Unit, units
+from gen.isa import FLOATING, Cause, Instruction, Unit, units
 from sw.model.check import ModelError, checker, streamed
 from sw.model.datapath import Datapath
 from sw.model.float_datapath import FloatDatapath
@@ -178,7 +178,7 @@ class _Simulator:
         path = self.paths[instruction.group]
         steps = {"StLBUF": path.store, "LdScale": path.load_scale, "SetAdd": path.set_add, "Pool": path.pool}
         if isinstance(path, FloatDatapath):
-            steps |= {"Vector": path.vector, "VectorLanes": path.vector}
+            steps |= dict.fromkeys(FLOATING, path.vector)
         if instruction.name in steps:
             steps[instruction.name](instruction)
         else:

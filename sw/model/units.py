@@ -21,6 +21,7 @@ from gen.timing import (
     SET_ADD_LATENCY,
     STORE_LATENCY,
     TOKEN_LATENCY,
+    TRANSPOSE_LATENCY,
     VECTOR_LATENCY,
 )
 from sw.model.kernel import DECIDE, Tokens
@@ -157,6 +158,8 @@ class Vector(InOrder):
             issue = values["count"]
             duration = issue + VECTOR_LATENCY + (FOLD_LATENCY if values["result"] == Result.SUM else 0)
             self.busy += issue
+        elif instruction.name == "Transpose":
+            duration = (values["count"] + 1) * side + TRANSPOSE_LATENCY
         elif values["operation"] in (LaneOperation.DIVIDE, LaneOperation.ROOT):
             interval = DIVIDE_INTERVAL if values["operation"] == LaneOperation.DIVIDE else ROOT_INTERVAL
             duration = interval * side + LANES_LATENCY

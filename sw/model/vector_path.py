@@ -1,4 +1,4 @@
-"""What Vector and VectorLanes do to a group's global buffer and to the registers of its vector unit. No time in it."""
+"""What Vector, VectorLanes and Transpose do to a group's global buffer and to the registers of its vector unit. No time in it."""
 
 import numpy as np
 
@@ -71,6 +71,15 @@ class VectorPath:
         while len(sums) > 1:
             sums = added(sums[:len(sums) // 2], sums[len(sums) // 2:])
         return sums[0]
+
+    def transpose(self, instruction: Instruction):
+        """Transpose: all blocks are read before one is written, which a program must not notice."""
+        values, place = instruction.values, np.arange(self.side)
+        blocks = [self.halves(values["a_slice"], values["a_address"] + block * values["a_block"] + values["a_step"] * place)
+                  for block in range(values["count"])]
+        for number, block in enumerate(blocks):
+            for address, word in zip(values["d_address"] + number * values["d_block"] + values["d_step"] * place[::-1], block.T[::-1]):
+                self.path.put(values["d_slice"], np.array([address]), word.astype("<u2").view(np.uint8))
 
     def lanes(self, instruction: Instruction):
         """VectorLanes."""

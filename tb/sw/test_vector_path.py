@@ -140,6 +140,15 @@ def test_lanes():
     same(lanes(LaneOperation.LARGEST, 2), np.full(SIDE, a.max()))
 
 
+def test_transpose():
+    bench = Bench(7)
+    words = (bench.b.view("<u4") >> 16)[:2 * SIDE]
+    bench.path.vector(Instruction("Transpose", count=2, a_slice=B, a_address=5, a_step=1, a_block=SIDE, d_slice=D, d_address=40, d_step=2,
+                                  d_block=1))
+    for block in range(2):
+        np.testing.assert_array_equal(bench.words(40 + block, 2 * SIDE)[::2], words[block * SIDE:][:SIDE].T)
+
+
 @pytest.mark.parametrize(("instruction", "cause"), [
     (Instruction("VectorLanes", operation=LaneOperation.SUM, span=2), None),
     (Instruction("VectorLanes", operation=LaneOperation.SUM, span=3), Cause.FIELD),

@@ -48,6 +48,19 @@ def random_lanes(rng: np.random.Generator, config: Config) -> Instruction:
                        **{name: int(rng.integers(VECTOR_REGISTERS)) for name in ("a_register", "b_register", "register")})
 
 
+def random_transpose(rng: np.random.Generator, config: Config) -> Instruction:
+    """A Transpose between different slices, blocks and words in either order."""
+    side, slices = config.array.side, [int(number) for number in rng.permutation(SLICES)]
+    count, values = int(rng.integers(1, 5)), {}
+    for name, index in (("a", slices[0]), ("d", slices[1])):
+        step, block = ((1, side), (count, 1))[int(rng.integers(2))]
+        address = int(rng.integers(0, WORDS - count * side + 1))
+        if rng.random() < 0.3:      # backwards
+            address, step = address + (side - 1) * step, -step
+        values |= {f"{name}_slice": index, f"{name}_address": address, f"{name}_step": step, f"{name}_block": block}
+    return Instruction("Transpose", count=count, **values)
+
+
 def program(rng: np.random.Generator, config: Config, count: int) -> list[Instruction]:
     """Loads the last group's slices from byte 0 on, fills its registers, does `count` things, and stores slices, with the registers in the
     last one, where they came from."""
@@ -58,7 +71,9 @@ def program(rng: np.random.Generator, config: Config, count: int) -> list[Instru
         instructions.append(Instruction("Vector", count=1, a_wide=register & 1, a_slice=register % SLICES, a_address=2 * register,
                                         result=Result.REGISTER, result_register=register))
     for _ in range(count):
-        instructions.append(random_lanes(rng, config) if rng.random() < 0.25 else random_vector(rng))
+        kind = rng.choice(["vector", "lanes", "transpose"], p=[0.65, 0.2, 0.15])
+        instructions.append({"vector": lambda: random_vector(rng), "lanes": lambda: random_lanes(rng, config),
+                             "transpose": lambda: random_transpose(rng, config)}[kind]())
     for register in range(VECTOR_REGISTERS):
         instructions.append(Instruction("Vector", count=1, a_register=1, a_address=register, d_wide=1, d_slice=SLICES - 1,
                                         d_address=WORDS - 2 * (register + 1)))

@@ -82,7 +82,7 @@ def test_errors_stop_with_cause_and_index_and_the_next_program_runs():
     good = Instruction("DmaIn", beats=2)
     far = Instruction("LdLBUF_H", slice=9, rows=1, waves=1)
     cases = [
-        (job([good, good, END], raw={1: bytes([0x1F]) + bytes(31)}), Cause.OPCODE, 1),
+        (job([good, good, END], raw={1: bytes([0x10]) + bytes(31)}), Cause.OPCODE, 1),
         (job([good, good, END], raw={1: bytes(32)}), Cause.OPCODE, 1),
         (job([good, good, END], raw={0: bytes([good.encode()[0] ^ 0x30]) + good.encode()[1:]}), Cause.VERSION, 0),
         (job([good, far, END]), Cause.FIELD, 1),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from gen.config import Array, Buffers, Config, DType, Memory, Unit
+from gen.config import Array, Buffers, Config, DType, Memory, Unit, Vector
 from rtl.array.unit import ComputeUnit
 from sw.golden import bfloat16
 
@@ -16,7 +16,8 @@ def machine(side: int, unit: str, row_latency: int, multiplier_latency: int, dty
     return Config(
         array=Array(side=side, unit=Unit(unit), row_latency=row_latency, multiplier_latency=multiplier_latency, dtype=DType(dtype)),
         buffers=Buffers(moving_words=64, accumulator_words=16, slice_words=256, store_lanes=1),
-        memory=Memory(bytes_per_cycle=max(4, side)),
+        memory=Memory(bytes_per_cycle=max(4, 2 * side)),
+        vector=Vector(window=0),
     )
 
 

@@ -12,7 +12,7 @@ from gen.presets import PRESETS
 from rtl.control.decoder import SHARED, Checker, Decoder, own
 from rtl.instruction import SHOWN_BITS
 
-INTEGER, FLOATING = ("LdScale", "SetAdd", "Pool"), ("Vector", "VectorLanes")
+INTEGER, FLOATING = ("LdScale", "SetAdd", "Pool"), ("Vector", "VectorLanes", "Transpose")
 CONFIGS = [PRESETS["tiny"], PRESETS["orangecrab"], PRESETS["tiny"].organise("1G4C"), PRESETS["small"].organise("4G1F"),
            PRESETS["base"].organise("1G1C"), PRESETS["small"].as_bf16()]
 
