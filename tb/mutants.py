@@ -7,6 +7,7 @@ A fault is what one wrong line of hardware would be: a register too many, a mult
 from tb.mutant import Mutant, unit
 from tb.mutants_dram import DRAM
 from tb.mutants_link import LINK
+from tb.mutants_vector import VECTOR_UNIT
 
 ARRAY = [
     Mutant("multiplier-stage", "rtl/array/multiplier.py", "the third register of the multiplier is missing",
@@ -138,7 +139,7 @@ CONTROL = [
     Mutant("decoder-rate", "rtl/control/decoder.py", "the limit of rate is one too high",
            "mode.parts.bit_length() - 1)", "mode.parts.bit_length())", unit("decoder::test_checks")),
     Mutant("decoder-group", "rtl/control/decoder.py", "one group beyond the last is accepted",
-           "high = config.array.groups - 1", "high = config.array.groups", unit("decoder::test_checks")),
+           "greatest(config, item)\n", "greatest(config, item) + (item.name == 'group')\n", unit("decoder::test_checks")),
     Mutant("decoder-full", "rtl/control/decoder.py", "an instruction is pushed into a full queue of a group",
            "self.kind[unit] & mine & ~full[number]", "self.kind[unit] & mine", unit("decoder::test_each_goes_to_its_queue")),
     Mutant("decoder-route", "rtl/control/decoder.py", "an instruction goes to the groups above its own as well",
@@ -229,7 +230,8 @@ CONTROL = [
     Mutant("watchdog-sum", "rtl/control/watchdog.py", "quiet cycles are added up, in a row or not",
            ", cycles.eq(0)]", "]", unit("watchdog")),
     Mutant("watchdog-journal", "rtl/control/watchdog.py", "the journal mixes up units and slots when it writes",
-           "write.addr.eq(Cat(self.slot, self.number))", "write.addr.eq(Cat(self.number, self.slot))", unit("watchdog::test_journal")),
+           "write_address.eq(Cat(self.slot, self.number))", "write_address.eq(Cat(self.number, self.slot))",
+           unit("watchdog::test_journal")),
 ]
 
 VECTOR = [
@@ -297,4 +299,4 @@ MEMORY = [
            "m.If(read):", "m.If(number == 0):", unit("top_structure::test_each_group_has_its_own_buffer")),
 ]
 
-MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + MEMORY + DRAM + LINK
+MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + VECTOR_UNIT + MEMORY + DRAM + LINK

@@ -20,9 +20,12 @@ def random_vector(rng: np.random.Generator) -> Instruction:
     """A Vector of any kind whose streams stay within the words in use, A and B in different slices."""
     kinds = {"factor": Factor, "addend": Addend, "post": Post, "result": Result}
     values = {name: int(rng.choice(list(kind))) for name, kind in kinds.items()}
+    count = int(rng.choice([1, 2, 7, 8, 9, 15, 16, 17, int(rng.integers(1, 30))]))
+    if rng.random() < 0.1:      # more than one word of mask bits
+        values |= {"post": Post.MASKED, "factor": Factor.REGISTER, "addend": Addend.NONE, "result": Result.STREAM}
+        count = int(rng.integers(17, 40))
     if values["factor"] == Factor.B or values["addend"] == Addend.B:       # B is numbers then
         values["post"] = int(rng.choice([post for post in Post if post is not Post.MASKED]))
-    count = int(rng.choice([1, 2, 7, 8, 9, 15, 16, 17, int(rng.integers(1, 30))]))
     slices = [int(number) for number in rng.permutation(SLICES)]
     for name, index in (("a", slices[0]), ("b", slices[1]), ("d", slices[2])):
         wide = int(rng.integers(2))
