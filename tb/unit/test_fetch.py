@@ -82,8 +82,10 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
                 op = BY_CODE.get(pops[-1][1] & 15)
                 assert ctx.get(fetch.group) == pops[-1][1] >> 8 & 3
                 assert ctx.get(fetch.ends) == (op is not None and op.name == "End")
-                known = op is not None and op.name not in FLOATING
-                assert ctx.get(fetch.kind) == (1 << (Unit.VECTOR if op.unit is None else op.unit) if known else 0)
+                if op is None or op.name in FLOATING:
+                    assert ctx.get(fetch.kind) == 0
+                else:
+                    assert ctx.get(fetch.kind) == 1 << (Unit.VECTOR if op.unit is None else op.unit)
             await ctx.tick()
         assert not ctx.get(fetch.busy)
 

@@ -35,7 +35,7 @@ def simulate(config: Config, instructions: list[Instruction], data: np.ndarray) 
         path.put(index, np.arange(WORDS), data.reshape(SLICES, WORDS, -1)[index])
 
     async def bench(ctx):
-        answers = {port: deque([None] * 3) for port in (dut.read_a, dut.read_b)}
+        answers: dict = {port: deque([None] * 3) for port in (dut.read_a, dut.read_b)}
         ctx.set(dut.tokens.ready, 1)
         waiting, decided, cycle = deque(instructions), None, 0
         while waiting or decided is not None:
