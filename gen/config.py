@@ -119,7 +119,7 @@ class Vector(_Section):
 
 
 SECTIONS = {"array": Array, "buffers": Buffers, "memory": Memory, "control": Control, "vector": Vector}
-BF16_ROW_LATENCY = 4        # stages of an fp32 adder as fast as the rest of the machine
+BF16_ROW_LATENCY = 4        # the most stages that an fp32 adder can have
 ORGANISATIONS = ("1G1C", "1G4C", "4G4C", "1G1F", "4G1F")
 
 

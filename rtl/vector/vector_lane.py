@@ -5,14 +5,13 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from gen.isa import Addend, Factor, Post
+from gen.isa import PARTIAL_SUMS, Addend, Factor, Post
 from rtl.arith.bfloat16 import less, maximum
 from rtl.arith.float32 import Add, Multiply
 from rtl.array.skew import delayed
 
 ONE, MINUS_ZERO = 0x3F80_0000, 0x8000_0000
 BIAS = 127
-PARTIAL_SUMS = 8        # element i of a stream is added to partial sum i mod 8: an adder's latency is hidden
 MULTIPLY_CYCLES, ADD_CYCLES = 3, 4
 
 

@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from gen.config import Config
-from gen.isa import OPCODES, VECTOR_REGISTERS, Addend, Factor, Post, Result, Unit
+from gen.isa import MASK_ELEMENTS, OPCODES, PARTIAL_SUMS, VECTOR_REGISTERS, Addend, Factor, Post, Result, Unit
 from gen.timing import FOLD_LATENCY, VECTOR_LATENCY
 from rtl.arith.bfloat16 import BITS, narrowed, widened
 from rtl.instruction import entry_layout, instruction_layout
@@ -16,13 +16,12 @@ from rtl.interfaces import BufferRead, BufferWrite, TokenPort
 from rtl.sharing import place
 from rtl.vector.lane_operations import LaneOperations
 from rtl.vector.transposer import Transposer
-from rtl.vector.vector_lane import PARTIAL_SUMS, VectorLane
+from rtl.vector.vector_lane import VectorLane
 
 READ_LATENCY = 3                # global buffer: addresses to data
 OPERANDS = READ_LATENCY + 1     # stages of an element: a register holds its operands, ...
 PRODUCT = OPERANDS + 3          # ... its product is there, ...
 VALUE = OPERANDS + VectorLane.VALUE_CYCLES
-MASK_ELEMENTS = 16              # elements of a stream whose mask bits are a word
 FOLD = ((0, 0, 4), (1, 1, 5), (2, 2, 6), (3, 3, 7), (7, 0, 2), (8, 1, 3), (13, 0, 1))   # cycle, partial sum, and the one added to it
 FOLDED = 17                     # cycle in which the last of these sums is there
 
@@ -152,7 +151,7 @@ class VectorUnit(wiring.Component):
         sums = fields.result == Result.SUM
         fold_first = Signal()                   # the partial sums that the stream has left behind, not sums of these
         for number_of in range(side):
-            lane = place_lane(m, platform, number_of)
+            lane = place(m, platform, instance=f"lane_{number_of}", module="vector_lane", factory=VectorLane)
             lanes.append(lane)
             m.d.comb += [
                 lane.a.eq(Mux(fields.a_register, held[2].word_select(number_of, 32), operand("a", number_of))),
@@ -240,8 +239,3 @@ class VectorUnit(wiring.Component):
             m.d.comb += [self.tokens.signal.eq(fields.signal), self.tokens.signal_group.eq(fields.group)]
             m.d.sync += busy.eq(0)
         return m
-
-
-def place_lane(m: Module, platform, number: int) -> VectorLane:
-    """A column's lane, one Verilog module for all."""
-    return place(m, platform, instance=f"lane_{number}", module="vector_lane", factory=VectorLane)

@@ -1,6 +1,6 @@
 """Golden matrix products of bf16 numbers with fp32 sums, added in the order of the array."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def matmul(a: np.ndarray, b: np.ndarray, waves: Iterable[slice]) -> np.ndarray:
     """a x b, cut along k into waves in the order of their use: (0 + w0) + w1 + ..., each sum rounded to fp32."""
     total = np.zeros((a.shape[0], b.shape[1]), np.float32)
     for part in waves:
-        total = add(total, wave(a[:, part], b[part]))
+        total = accumulate(total, a[:, part], b[part])
     return total
 
 
@@ -33,7 +33,13 @@ def waves_of(k: int, tile: int) -> list[slice]:
     return [slice(whole, k)] * (whole < k) + [slice(first, first + tile) for first in range(0, whole, tile)]
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, tile: int, *, stride: int = 1, pad: tuple[int, int, int, int] = (0, 0, 0, 0)) -> np.ndarray:
+def accumulate(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The sums `total` with one more wave."""
+    return add(total, wave(a, b))
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, tile: int, *, stride: int = 1, pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+           accumulate: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = accumulate) -> np.ndarray:
     """Convolution of images (batch, height, width, channels) with a kernel (height, width, channels, outputs); `pad` is (top, left,
     bottom, right). Each wave along the channels runs at every position of the kernel, line by line, before the next one does."""
     top, left, bottom, right = pad
@@ -46,5 +52,5 @@ def conv2d(x: np.ndarray, w: np.ndarray, tile: int, *, stride: int = 1, pad: tup
         for ky in range(kernel_height):
             for kx in range(kernel_width):
                 pixels = image[:, ky:ky + stride * size[0]:stride, kx:kx + stride * size[1]:stride, part][:, :size[0], :size[1]]
-                total = add(total, wave(pixels.reshape(len(total), -1), w[ky, kx, part]))
+                total = accumulate(total, pixels.reshape(len(total), -1), w[ky, kx, part])
     return total.reshape(batch, *size, outputs)

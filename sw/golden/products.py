@@ -1,11 +1,12 @@
 """Golden bf16 products, compiled: what `sw.golden.bfloat16` computes, in its order, for whole training runs."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numba import njit
 
-from sw.golden.bfloat16 import waves_of
+from sw.golden import bfloat16
 from sw.golden.float32 import CANONICAL_NAN
 
 TINY = np.float32(np.finfo(np.float32).tiny)
@@ -41,8 +42,9 @@ def _sums(a, b, starts, stops, total):
                 total[row, column] = value
 
 
-def accumulate(total: np.ndarray, a: np.ndarray, b: np.ndarray, waves: Sequence[slice]) -> np.ndarray:
-    """`total` (fp32, m x n, changed in place) plus a x b: bf16 numbers as float32, k in waves."""
+def accumulate(total: np.ndarray, a: np.ndarray, b: np.ndarray, waves: Sequence[slice] | None = None) -> np.ndarray:
+    """`total` (fp32, m x n, changed in place) plus a x b: bf16 numbers as float32, k in waves, or all of it in one."""
+    waves = waves or [slice(0, len(b))]
     starts, stops = (np.array([getattr(part, name) for part in waves], np.int64) for name in ("start", "stop"))
     _sums(np.ascontiguousarray(a), np.ascontiguousarray(b), starts, stops, total)
     total[np.isnan(total)] = np.uint32(CANONICAL_NAN).view(np.float32)
@@ -51,21 +53,7 @@ def accumulate(total: np.ndarray, a: np.ndarray, b: np.ndarray, waves: Sequence[
 
 def matmul(a: np.ndarray, b: np.ndarray, tile: int) -> np.ndarray:
     """a x b on an array whose waves have at most `tile` rows."""
-    return accumulate(np.zeros((a.shape[0], b.shape[1]), np.float32), a, b, waves_of(a.shape[1], tile))
+    return accumulate(np.zeros((a.shape[0], b.shape[1]), np.float32), a, b, bfloat16.waves_of(a.shape[1], tile))
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, tile: int, *, stride: int = 1, pad: tuple[int, int, int, int] = (0, 0, 0, 0)) -> np.ndarray:
-    """As `sw.golden.bfloat16.conv2d`."""
-    top, left, bottom, right = pad
-    image = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    batch, height, width, channels = image.shape
-    kernel_height, kernel_width, _, outputs = w.shape
-    size = (height - kernel_height) // stride + 1, (width - kernel_width) // stride + 1
-    total = np.zeros((batch * size[0] * size[1], outputs), np.float32)
-    for part in waves_of(channels, tile):
-        for ky in range(kernel_height):
-            for kx in range(kernel_width):
-                pixels = image[:, ky:ky + stride * size[0]:stride, kx:kx + stride * size[1]:stride, part][:, :size[0], :size[1]]
-                depth = part.stop - part.start
-                accumulate(total, pixels.reshape(len(total), depth), w[ky, kx, part], [slice(0, depth)])
-    return total.reshape(batch, *size, outputs)
+conv2d = partial(bfloat16.conv2d, accumulate=accumulate)

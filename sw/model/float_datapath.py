@@ -5,7 +5,7 @@ import numpy as np
 from gen.config import Config
 from gen.isa import Instruction, Output
 from sw.model.datapath import Datapath
-from sw.model.fp32 import added, bits_of, flushed, multiplied, rounded
+from sw.model.fp32 import added, bits_of, flushed, multiplied, relu, rounded
 from sw.model.vector_path import VectorPath
 
 
@@ -42,7 +42,7 @@ class FloatDatapath(Datapath):
 
     def write_tile(self, values: dict[str, int], block: int, address: np.ndarray, total: np.ndarray):
         if values["relu"]:
-            total = np.where(np.signbit(total) & ~np.isnan(total), np.float32(0), total)
+            total = relu(total)
         if values["output"] == Output.FP32:
             halves = bits_of(total)
             for plane in range(self.config.planes):

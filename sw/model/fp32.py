@@ -54,3 +54,8 @@ def larger(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The larger of both, `a` where they are equal, the NaN if one of them is."""
     with np.errstate(all="ignore"):
         return canonical(np.where(np.isnan(a) | np.isnan(b), np.float32(np.nan), np.where(a < b, b, a)))
+
+
+def relu(a: np.ndarray) -> np.ndarray:
+    """What has a negative sign becomes +0; a NaN stays."""
+    return np.where(np.signbit(a) & ~np.isnan(a), np.float32(0), a)

@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from gen.isa import VECTOR_REGISTERS, Addend, Factor, Instruction, LaneOperation, Post, Result
+from gen.isa import MASK_ELEMENTS, PARTIAL_SUMS, VECTOR_REGISTERS, Addend, Factor, Instruction, LaneOperation, Post, Result
 from sw.model.datapath import Datapath
-from sw.model.fp32 import added, bits_of, canonical, divided, larger, multiplied, root, rounded
-
-PARTIAL_SUMS = 8        # element i of a stream is added to partial sum i mod 8
-MASK_ELEMENTS = 16      # elements of a stream whose mask bits are a word
+from sw.model.fp32 import added, bits_of, canonical, divided, larger, multiplied, relu, root, rounded
 
 
 class VectorPath:
@@ -49,7 +46,7 @@ class VectorPath:
     def last_step(self, post: Post, value: np.ndarray, b: np.ndarray, values: dict[str, int], count: int) -> np.ndarray:
         """What `post` makes of the sums."""
         if post is Post.RELU:
-            return np.where(np.signbit(value) & ~np.isnan(value), np.float32(0), value)
+            return relu(value)
         if post is Post.MASKED:
             words = -(-count // MASK_ELEMENTS)
             marks = self.halves(values["b_slice"], values["b_address"] + values["b_step"] * np.arange(words))

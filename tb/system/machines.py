@@ -10,6 +10,7 @@ from gen.simulate import Job, Outcome, Simulator
 
 PRESETS = ("tiny", "small", "base")
 MACHINES = [(preset, organisation) for preset in PRESETS for organisation in ORGANISATIONS]
+FLOAT_MACHINES = [*(("tiny-bf16", organisation) for organisation in ORGANISATIONS), ("small-bf16", "1G1F")]
 
 
 def machine(preset: str, organisation: str = "1G1F") -> Config:

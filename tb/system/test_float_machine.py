@@ -3,18 +3,15 @@
 import numpy as np
 import pytest
 
-from gen.config import ORGANISATIONS
 from sw.runtime.product import compute, differences, equal
 from tb.sw.float_works import random_float_convolution, random_float_product
-from tb.system.machines import machine
-
-MACHINES = [*(("tiny-bf16", organisation) for organisation in ORGANISATIONS), ("small-bf16", "1G1F")]
+from tb.system.machines import FLOAT_MACHINES, machine
 
 
-@pytest.mark.parametrize(("preset", "organisation"), MACHINES)
+@pytest.mark.parametrize(("preset", "organisation"), FLOAT_MACHINES)
 def test_products_and_convolutions(preset, organisation):
     config = machine(preset, organisation)
-    seed = 700 + MACHINES.index((preset, organisation))
+    seed = 700 + FLOAT_MACHINES.index((preset, organisation))
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     works = [random_float_product(rng, config) for _ in range(14)] + [random_float_convolution(rng, config) for _ in range(8)]

@@ -6,18 +6,17 @@ import pytest
 from sw.model import predict
 from sw.model.functional import run
 from tb.sw.vector_programs import image, program
-from tb.system.machines import job, machine
+from tb.system.machines import FLOAT_MACHINES, job, machine
 from tb.system.machines import run as simulate
-from tb.system.test_float_machine import MACHINES
 
 PROGRAMS, LENGTH = 12, 60
 SPECIAL = 0xFF      # exponent of infinities and NaNs
 
 
-@pytest.mark.parametrize(("preset", "organisation"), MACHINES)
+@pytest.mark.parametrize(("preset", "organisation"), FLOAT_MACHINES)
 def test_random_programs(preset, organisation):
     config = machine(preset, organisation)
-    seed = 900 + MACHINES.index((preset, organisation))
+    seed = 900 + FLOAT_MACHINES.index((preset, organisation))
     print(f"seed {seed}")
     rng, cases = np.random.default_rng(seed), []
     for _ in range(PROGRAMS):
