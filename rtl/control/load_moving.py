@@ -114,7 +114,8 @@ class LoadMoving(wiring.Component):
         # Where the step's rows go.
         mask, parts_mask, row_end = step_mask(current.rate), Signal(2), Signal()
         m.d.comb += [parts_mask.eq((1 << log2_parts(current.mode, unit)) - 1), row_end.eq((phase | mask) == parts_mask)]
-        m.d.sync += pointer.eq(pointer + Mux(long, streamed, begin & short))
+        with m.If(long | (begin & short)):      # late as it is, the decision only lets the register take its next value
+            m.d.sync += pointer.eq(pointer + Mux(long, streamed, 1))
         with m.If(fresh | again):
             m.d.sync += [phase.eq(0), target.eq(pointer)]
         with m.Else():
