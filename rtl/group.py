@@ -14,7 +14,7 @@ from rtl.control.instruction_queue import instruction_queue, slot_bits
 from rtl.control.load_moving import LoadMoving
 from rtl.control.load_stationary import LoadStationary
 from rtl.control.tokens import Tokens
-from rtl.instruction import SHOWN_BITS
+from rtl.instruction import shown_bits
 from rtl.interfaces import BufferRead, BufferWrite, TokenPort
 from rtl.vector.store import Store
 from rtl.vector.vector_unit import VectorUnit
@@ -32,7 +32,7 @@ class Group(wiring.Component):
         self.config = config
         count = len(own(config))
         super().__init__({
-            "bits": In(SHOWN_BITS),
+            "bits": In(shown_bits(config)),
             "push": In(count),
             "push_slots": Out(slot_bits(config)).array(count),
             "full": Out(count),

@@ -22,9 +22,13 @@ def entry_layout(config: Config, unit: isa.Unit) -> data.StructLayout:
     return data.StructLayout({"index": 32, "bits": unit_bits(config, unit)})
 
 
-SHOWN_BITS = max(instruction_layout(name).size for name in isa.OPCODES) + 1     # of an instruction, as `shown` cuts it
+def shown_bits(config: Config) -> int:
+    """Bits of an instruction, as `shown` cuts it."""
+    return max(instruction_layout(op.name).size for op in isa.opcodes(config)) + 1
 
 
-def shown(bits) -> Value:
-    """The bits of an instruction as the dispatcher sees them: of those that no opcode has a field for, only whether any is set."""
-    return Cat(bits[:SHOWN_BITS - 1], bits[SHOWN_BITS - 1:].any())
+def shown(config: Config, bits) -> Value:
+    """The bits of an instruction as the dispatcher sees them: of those that no opcode of the machine has a field for, only whether any
+    is set."""
+    kept = shown_bits(config) - 1
+    return Cat(bits[:kept], bits[kept:].any())

@@ -7,6 +7,7 @@ A fault is what one wrong line of hardware would be: a register too many, a mult
 from tb.mutant import Mutant, unit
 from tb.mutants_dram import DRAM
 from tb.mutants_link import LINK
+from tb.mutants_pixels import PIXELS
 from tb.mutants_vector import VECTOR_UNIT
 
 ARRAY = [
@@ -152,7 +153,7 @@ CONTROL = [
            "self.response.valid & (self.response.p.tag == Tag.FETCH)", "self.response.valid",
            unit("fetch::test_answers_for_others_are_not_instructions")),
     Mutant("fetch-reserved", "rtl/instruction.py", "the first bit behind all fields is not looked at",
-           "bits[SHOWN_BITS - 1:].any()", "bits[SHOWN_BITS:].any()", unit("fetch::test_every_cycle")),
+           "bits[kept:].any()", "bits[kept + 1:].any()", unit("fetch::test_every_cycle")),
     Mutant("walk-nearly", "rtl/control/walk.py", "the second of two chunks is not known to be the last one",
            "nearly.eq(self.chunks == 2)", "nearly.eq(0)", unit("dma")),
     Mutant("fetch-ends", "rtl/control/fetch.py", "a Barrier ends the program",
@@ -204,9 +205,9 @@ CONTROL = [
     Mutant("load-h-follow", "rtl/control/load_moving.py", "of a row of short waves only the first takes room",
            "spare + self.release - 1", "spare + self.release", unit("load_moving::test_short_waves_fill_the_ring")),
     Mutant("load-v-last", "rtl/control/load_stationary.py", "a tile is one row too long",
-           "last.eq(row + 2 == side)", "last.eq(row + 1 == side)", unit("load_stationary")),
+           "last.eq(row + 2 == length)", "last.eq(row + 1 == length)", unit("load_stationary")),
     Mutant("load-v-fresh", "rtl/control/load_stationary.py", "a tile makes way for the queue head though its instruction has more",
-           "fresh.eq((row + 2 == side) & ~more)", "fresh.eq(row + 2 == side)", unit("load_stationary")),
+           "fresh.eq((row + 2 == length) & ~more)", "fresh.eq(row + 2 == length)", unit("load_stationary")),
     Mutant("load-v-word", "rtl/control/load_stationary.py", "columns and rows of cores are mixed up in VSW and HSW",
            "Mux(mode == Mode.VSW, low, right)", "Mux(mode == Mode.VSW, right, low)", unit("load_stationary::test_random_programs")),
     Mutant("load-v-free", "rtl/control/load_stationary.py", "a tile is loaded into the place of the last one",
@@ -299,4 +300,4 @@ MEMORY = [
            "m.If(read):", "m.If(number == 0):", unit("top_structure::test_each_group_has_its_own_buffer")),
 ]
 
-MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + VECTOR_UNIT + MEMORY + DRAM + LINK
+MUTANTS = ARRAY + BUFFER + CONTROL + VECTOR + VECTOR_UNIT + PIXELS + MEMORY + DRAM + LINK

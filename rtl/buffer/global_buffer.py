@@ -74,10 +74,10 @@ class Slice(wiring.Component):
 class GlobalBuffer(wiring.Component):
     """`slices` slices of `slice_words` words of `side` operands. Addresses count modulo `slice_words`; contents start at zero.
 
-    Read: enable, slice and addresses in t, data in t + 3 (to be registered: it comes through multiplexers). The words of ``load_h`` must
-    lie in different banks or be the same word: of several lanes that address one bank the first is served, the others get its word, so
-    that a lane nobody uses cannot spoil a lower one. The others (`readers` says which there are) read at most `banks`
-    consecutive words from their first address: lane i of ``dma_out`` is word i, a lane of ``load_v`` any of them.
+    Read: enable, slice and addresses in t, data in t + 3 (to be registered: it comes through multiplexers). The words of ``load_h``, of
+    bf16 also of ``load_v``, must lie in different banks or be the same word: of several lanes that address one bank the first is served,
+    the others get its word, so that a lane nobody uses cannot spoil a lower one. The others (`readers` says which there are) read at most
+    `banks` consecutive words from their first address: lane i of ``dma_out`` is word i, a lane of ``load_v`` any of them.
     Write: presented in t, read by reads issued from t + 2; the enabled words of consecutive ones, at any address. All but ``dma_in`` offer
     the word for address a in place a mod `planes`: what they write needs no multiplexers here.
     Every port accepts a transfer a cycle. ``collision`` pulses in the cycle after two readers, or two writers, used one slice;
@@ -120,7 +120,8 @@ class GlobalBuffer(wiring.Component):
                 m.d.comb += [used.eq(some), user.eq(who)]
 
         for r, (reader, name) in enumerate(zip(reading, readers(config))):
-            rows = self._scattered_rows(m, platform, reader, name) if name == "load_h" else self._rows(m, reader.addresses[0], name)
+            scattered = name == "load_h" or (name == "load_v" and config.floating)
+            rows = self._scattered_rows(m, platform, reader, name) if scattered else self._rows(m, reader.addresses[0], name)
             for part in slices:
                 m.d.comb += [there.eq(row) for there, row in zip(part.read_rows[r], rows)]
             where = self._delayed(m, reader.slice, f"{name}_slice")

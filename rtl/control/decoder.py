@@ -9,7 +9,7 @@ from gen.config import Config
 from gen.config import Unit as Kind
 from gen.isa import VERSION, Addend, Cause, Factor, Field, LaneOperation, Mode, Opcode, Post, Unit, greatest, layout, least, opcodes, units
 from rtl.control.fetch import GROUP_BITS, kinds
-from rtl.instruction import SHOWN_BITS, instruction_layout
+from rtl.instruction import instruction_layout, shown_bits
 
 SHARED = (Unit.DMA_IN, Unit.DMA_OUT)                                        # units that exist once
 
@@ -75,7 +75,7 @@ class Checker(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"valid": In(1), "bits": In(SHOWN_BITS), "exhausted": In(1), "found": Out(1), "cause": Out(Cause)})
+        super().__init__({"valid": In(1), "bits": In(shown_bits(config)), "exhausted": In(1), "found": Out(1), "cause": Out(Cause)})
 
     def elaborate(self, platform):
         m = Module()

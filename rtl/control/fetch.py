@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from gen.config import Config
 from gen.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, OPCODES, opcodes, units
 from rtl.control.queue import Queue
-from rtl.instruction import SHOWN_BITS, instruction_layout, shown
+from rtl.instruction import instruction_layout, shown, shown_bits
 from rtl.interfaces import Tag, request_layout, response_layout
 
 GROUP_BITS = 2
@@ -49,7 +49,7 @@ class Fetch(wiring.Component):
             "count": In(32),
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(response_layout(config), always_ready=True)),
-            "instruction": Out(stream.Signature(SHOWN_BITS)),
+            "instruction": Out(stream.Signature(shown_bits(config))),
             "kind": Out(kinds(config)),
             "group": Out(GROUP_BITS),
             "ends": Out(1),
@@ -110,13 +110,13 @@ class Fetch(wiring.Component):
         # What every dispatch begins with is in registers. There is always room.
         instructions, route = [row.word_select(i, INSTRUCTION_BITS) for i in range(wide)], route_layout(config)
         m.submodules.rows = rows = Queue(
-            shape=data.StructLayout({"routes": data.ArrayLayout(route, wide), "bits": wide * SHOWN_BITS}), depth=max(2, depth // wide),
-            registered=wide * route.size)
+            shape=data.StructLayout({"routes": data.ArrayLayout(route, wide), "bits": wide * shown_bits(config)}),
+            depth=max(2, depth // wide), registered=wide * route.size)
         place = Signal(range(max(2, wide)))
         m.d.comb += [
             rows.push.eq(complete),
             rows.entry.routes.eq(Cat(route_of(config, bits) for bits in instructions)),
-            rows.entry.bits.eq(Cat(shown(bits) for bits in instructions)),
+            rows.entry.bits.eq(Cat(shown(config, bits) for bits in instructions)),
             rows.head.ready.eq(popped & (place == wide - 1)),
         ]
 
@@ -126,7 +126,7 @@ class Fetch(wiring.Component):
         m.d.sync += [over.eq(next_over), shows.eq(rows.next_valid & ~next_over)]
         m.d.comb += [
             self.exhausted.eq(over),
-            self.instruction.payload.eq(rows.head.p.bits.word_select(place, SHOWN_BITS)),
+            self.instruction.payload.eq(rows.head.p.bits.word_select(place, shown_bits(config))),
             self.kind.eq(rows.head.p.routes[place].kind),
             self.group.eq(rows.head.p.routes[place].group),
             self.ends.eq(rows.head.p.routes[place].ends),

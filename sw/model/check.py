@@ -23,6 +23,11 @@ def streamed(mode: int, rows: int) -> int:
     return -(-rows // _PARTS[mode])
 
 
+def pixels_a_wave(config: Config, mode: Mode) -> int:
+    """Pixels that a wave of a LdPixels takes, one a cycle: one for each row of the tile."""
+    return (2 if mode.tall and config.array.unit is Kind.FLEX else 1) * config.array.side
+
+
 def legal_modes(config: Config) -> tuple[Mode, ...]:
     """Modes that the unit of a machine can run."""
     return {Kind.FLEX: tuple(Mode), Kind.QUAD: (Mode.ISW,), Kind.SINGLE: (Mode.FW,)}[config.array.unit]
@@ -53,7 +58,7 @@ def checker(config: Config) -> Callable[[Instruction], Cause | None]:
         if mode is not None:
             if mode not in modes or (name == "LdLBUF_H" and 1 << values["rate"] > _PARTS[mode]):
                 return Cause.FIELD
-            if name != "LdLBUF_V" and streamed(mode, values["rows"]) > capacity:
+            if "rows" in values and streamed(mode, values["rows"]) > capacity:
                 return Cause.FIELD
             if name == "ExecGEMM" and values["rows"] > tile_rows[not mode & 1]:
                 return Cause.FIELD

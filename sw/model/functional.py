@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gen.config import Config
-from gen.isa import FLOATING, Cause, Instruction, Unit, units
+from gen.isa import OPCODES, Cause, Instruction, Unit, units
 from sw.model.check import ModelError, checker, streamed
 from sw.model.datapath import Datapath
 from sw.model.float_datapath import FloatDatapath
 
 MEMORY_SPACE = 1 << 32
+VECTOR = [op.name for op in OPCODES.values() if op.unit is Unit.VECTOR]
 
 
 def run(config: Config, instructions: Sequence[Instruction], memory: np.ndarray,
@@ -178,7 +179,7 @@ class _Simulator:
         path = self.paths[instruction.group]
         steps = {"StLBUF": path.store, "LdScale": path.load_scale, "SetAdd": path.set_add, "Pool": path.pool}
         if isinstance(path, FloatDatapath):
-            steps |= dict.fromkeys(FLOATING, path.vector)
+            steps |= dict.fromkeys(VECTOR, path.vector)
         if instruction.name in steps:
             steps[instruction.name](instruction)
         else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from gen.config import Unit as Kind
 from gen.isa import Instruction, Mode, Unit
 from gen.timing import LOAD_LATENCY
-from sw.model.check import streamed
+from sw.model.check import pixels_a_wave, streamed
 from sw.model.units import InOrder
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Loader(InOrder):
         super().__init__(machine, unit, group)
         self.execute: Execute         # set by EXECUTE
         config, self.moving = machine.config, unit is Unit.LOAD_H
-        self.side = config.array.side
+        self.side, self.flex = config.array.side, config.array.unit is Kind.FLEX
         self.room = config.moving_capacity if self.moving else config.stationary_capacity
         self.room_at = 0                                    # cycle in which that much room is visible
         self.released: deque[tuple[int, int]] = deque()     # cycle, words given back by EXECUTE
@@ -47,6 +47,10 @@ class Loader(InOrder):
             rows, rate = values["rows"], 1 << values["rate"]
             steps, issue = streamed(values["mode"], rows), -(-rows // rate)
             return steps, issue, LOAD_LATENCY + (0 if issue == steps else issue - 1), rows * self.copies[values["mode"]]
+        if instruction.name == "LdPixels":      # the lower rows of a tall tile come behind the upper ones
+            mode = Mode(values["mode"])
+            issue = pixels_a_wave(self.machine.config, mode)
+            return 1, issue, LOAD_LATENCY + issue - self.side, issue * (1 + mode.wide if self.flex else self.copies[mode])
         return 1, self.side, LOAD_LATENCY, self.side * self.copies[values["mode"]]
 
     def roomy(self, need: int) -> bool:

@@ -6,7 +6,7 @@ from gen.isa import Instruction, Mode, Unit
 from sw.compiler import Program
 from sw.model.cycles import predict
 
-READERS = {"DmaOut": "DMA_OUT", "LdLBUF_H": "LOAD_H", "LdLBUF_V": "LOAD_V", "LdScale": "STORE"}
+READERS = {"DmaOut": "DMA_OUT", "LdLBUF_H": "LOAD_H", "LdLBUF_V": "LOAD_V", "LdPixels": "LOAD_V", "LdScale": "STORE"}
 WRITERS = {"DmaIn": "DMA_IN", "StLBUF": "STORE"}
 
 
@@ -28,9 +28,9 @@ def check_order(program: Program):
                 assert tokens[group, token] >= 0, f"{index}: token {token} is not there"
         for token in range(16):
             tokens[group, token] += instruction.signal >> token & 1
-        if instruction.name in ("LdLBUF_V", "StLBUF"):      # a step ends
+        if instruction.name in ("LdLBUF_V", "LdPixels", "StLBUF"):      # a step ends
             assert not loaded[group, Unit.LOAD_H] and not loaded[group, Unit.LOAD_V], index
-        if instruction.name in ("LdLBUF_H", "LdLBUF_V"):
+        if instruction.name in ("LdLBUF_H", "LdLBUF_V", "LdPixels"):
             loaded[group, instruction.unit] += instruction.waves
         if instruction.name == "ExecGEMM":
             assert loaded[group, Unit.LOAD_V] == instruction.waves and loaded[group, Unit.LOAD_H], index

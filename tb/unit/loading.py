@@ -9,10 +9,11 @@ from gen.config import Array, Buffers, Config, Memory, Unit
 from gen.isa import Instruction
 
 
-def machine(unit: Unit, side: int = 2, **buffers) -> Config:
-    """A small machine."""
+def machine(unit: Unit, side: int = 2, *, floating: bool = False, **buffers) -> Config:
+    """A small machine, for integers or for bf16 numbers."""
     sizes = {"moving_words": 32, "stationary_tiles": 8, "accumulator_words": 16, "slices": 4, "slice_words": 1024, "store_lanes": 1}
-    return Config(array=Array(side=side, unit=unit), buffers=Buffers(**(sizes | buffers)), memory=Memory(bytes_per_cycle=4))
+    config = Config(array=Array(side=side, unit=unit), buffers=Buffers(**(sizes | buffers)), memory=Memory(bytes_per_cycle=4))
+    return config.as_bf16() if floating else config
 
 
 @dataclass
@@ -42,7 +43,7 @@ def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Inst
     """Simulate: each instruction heads the queue from its cycle at the earliest; `releases` gives credits by cycle, `tokens` the cycle in
     which a token becomes positive (0 without an entry)."""
     log, tokens = Log(), tokens or {}
-    side, bits = config.array.side, 9
+    side, bits = config.array.side, config.operand_bits
 
     async def bench(ctx):
         queue, answers = list(enumerate(program)), {}
@@ -57,7 +58,7 @@ def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Inst
             wait = ctx.get(dut.tokens.wait)
             ctx.set(dut.tokens.ready, all(tokens.get(i, 0) <= cycle for i in range(16) if wait >> i & 1))
             ctx.set(dut.release, releases.get(cycle, 0))
-            for lane, word in enumerate(answers.pop(cycle, [b"\xa5" * side] * config.cores)):
+            for lane, word in enumerate(answers.pop(cycle, [b"\xa5" * config.word_bytes] * config.cores)):
                 ctx.set(dut.read.data[lane], int.from_bytes(word, "little"))
             assert ctx.get(dut.tokens.take) == ctx.get(dut.instruction.ready)
             if ctx.get(dut.instruction.ready):
@@ -82,8 +83,8 @@ def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Inst
                 for core in range(config.cores):
                     if enable >> core & 1:
                         value = ctx.get(dut.write.data[core])
-                        values = [value >> bits * i & 511 for i in range(side)]
-                        log.writes[cycle][core] = (address, [v - 512 if v & 256 else v for v in values])
+                        values = [value >> bits * i & (1 << bits) - 1 for i in range(side)]
+                        log.writes[cycle][core] = (address, [v - 512 if bits == 9 and v & 256 else v for v in values])
             if ctx.get(dut.idle):
                 log.idle.append(cycle)
             if ctx.get(dut.waiting):

@@ -11,7 +11,7 @@ from gen.config import Config
 from gen.isa import BY_CODE, FLOATING, Unit
 from gen.presets import PRESETS
 from rtl.control.fetch import Fetch
-from rtl.instruction import SHOWN_BITS
+from rtl.instruction import shown_bits
 from rtl.interfaces import Tag
 from tb.unit.memory_model import MemoryModel
 
@@ -53,7 +53,7 @@ def simulate(config: Config, count: int, ready: list[bool], *, pause: float = 0.
     rng = random.Random(5)
     program = 128 * max(1, config.memory.bytes_per_cycle // 32)
     data = bytearray(rng.randbytes(program + 32 * count + 2048))
-    kept = SHOWN_BITS - 1       # of the bits behind, only whether any is set
+    kept = shown_bits(config) - 1       # of the bits behind, only whether any is set
     for i in range(0, count, 3):
         word = rng.getrandbits(kept) | (i & 1) << kept      # none is, or the first one
         data[program + 32 * i:program + 32 * i + 32] = word.to_bytes(32, "little")
