@@ -34,9 +34,18 @@ def stream_sum(values: np.ndarray) -> np.ndarray:
 
 
 def group_sum(values: np.ndarray, group: int, lanes: int) -> np.ndarray:
-    """The sum of `group` neighbouring channels (last axis), in each of them: block after block, then neighbouring columns in a tree."""
+    """The sum of `group` neighbouring channels (last axis), in each of them: block after block, then neighbouring columns in a tree.
+
+    A group is whole blocks of `lanes` channels or a power of two inside one. A group of all channels may have any number of them: it is
+    filled up to whole blocks with zeros. Raises ValueError for other groups.
+    """
     *outer, channels = values.shape
-    blocks = values.reshape(*outer, channels // group, max(1, group // lanes), min(group, lanes))
+    width = group if group % lanes == 0 or (group < lanes and lanes % group == 0) else -(-group // lanes) * lanes
+    if channels % group or (width != group and group != channels):
+        raise ValueError(f"group = {group} of {channels} channels: whole blocks of {lanes}, a power of two below, or all channels")
+    blocks = np.zeros((*outer, channels // group, width), np.float32)
+    blocks[..., :group] = values.reshape(*outer, channels // group, group)
+    blocks = blocks.reshape(*blocks.shape[:-1], max(1, width // lanes), min(width, lanes))
     total = blocks[..., 0, :]
     for block in range(1, blocks.shape[-2]):
         total = add(total, blocks[..., block, :])
@@ -47,23 +56,28 @@ def group_sum(values: np.ndarray, group: int, lanes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of each sample and channel: minus the group's mean, and one over its standard deviation. (batch, channels)."""
+    """Of each sample and channel: minus the group's mean, and one over its standard deviation. (batch, channels).
+
+    Means divide by `counted` channels: more than `group` where channels of zeros were taken out of it, which then changes nothing.
+    """
 
     minus_mean: np.ndarray
     inverse: np.ndarray
     group: int
     lanes: int
+    counted: int
 
     @classmethod
-    def of(cls, y: np.ndarray, group: int, lanes: int) -> "Statistics":
-        """The statistics of bf16 activations: their mean, and the mean of their squares less its square."""
-        share = np.float32(1 / (y.shape[1] * group))
+    def of(cls, y: np.ndarray, group: int, lanes: int, counted: int = 0) -> "Statistics":
+        """The statistics of bf16 activations: their mean, and the mean of their squares less its square. `counted` 0: `group`."""
+        counted = counted or group
+        share = np.float32(1 / (y.shape[1] * counted))
         mean = multiply(group_sum(stream_sum(y), group, lanes), share)
         squares = multiply(group_sum(stream_sum(multiply(y, y)), group, lanes), share)
         minus_mean = multiply(mean, -ONE)
         variance = add(multiply(mean, minus_mean), squares)
         variance = np.where(np.signbit(variance), np.float32(0), variance)
-        return cls(minus_mean, divide(ONE, square_root(add(variance, EPSILON))), group, lanes)
+        return cls(minus_mean, divide(ONE, square_root(add(variance, EPSILON))), group, lanes, counted)
 
 
 def normalise(y: np.ndarray, statistics: Statistics, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
@@ -91,7 +105,7 @@ def normalise_backward(gradient: np.ndarray, y: np.ndarray, statistics: Statisti
     centre = multiply(statistics.minus_mean, inverse)
     unit = narrow(add(multiply(y, inverse[:, None]), centre[:, None]))
     by_beta, by_gamma = stream_sum(gradient), stream_sum(multiply(gradient, unit))
-    factor = multiply(inverse, np.float32(-1 / (y.shape[1] * group)))
+    factor = multiply(inverse, np.float32(-1 / (y.shape[1] * statistics.counted)))
     shift = multiply(group_sum(multiply(gamma, by_beta), group, lanes), factor)
     slope = multiply(group_sum(multiply(gamma, by_gamma), group, lanes), factor)
     rest = add(multiply(unit, slope[:, None]), shift[:, None])

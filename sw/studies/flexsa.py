@@ -37,12 +37,10 @@ class State:
     epochs: int
 
 
-@dataclass(frozen=True)
-class Point:
-    """A step of a state on an organisation."""
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A training step on a machine."""
 
-    state: State
-    organisation: str
     macs: int
     cycles: int
     utilisation: float
@@ -50,6 +48,14 @@ class Point:
     dram_bytes: int
     energy: dict[str, float]        # pJ
     modes: dict[str, float]         # share of the waves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point(Step):
+    """A step of a state on an organisation."""
+
+    state: State
+    organisation: str
 
 
 def states() -> Iterator[State]:
@@ -73,22 +79,20 @@ def pruned(workload: str, name: str, ratio: str) -> Iterator[State]:
         yield State(workload, f"epoch {epoch}", f"{name}@prunetrain:{ratio}:{epoch}", following - epoch)
 
 
-def dram_bytes(net: Network, product: Product, batch: int) -> tuple[int, int]:
+def dram_bytes(net: Network, product: Product, batch: int, operand_bytes: int) -> tuple[int, int]:
     """Read and written when each of a layer's three tensors crosses once: two are read, one is written."""
     layer = net.by_name[product.layer]
     source = layer.source if isinstance(layer, Conv) else (layer.features, 1, 1)        # type: ignore[attr-defined]
-    x, y = (batch * shape[0] * shape[1] * shape[2] for shape in (source, layer.shape))
+    x, y = (operand_bytes * batch * shape[0] * shape[1] * shape[2] for shape in (source, layer.shape))
     if product.phase is Phase.FORWARD:
-        return x + layer.weights, y
+        return x + operand_bytes * layer.weights, y
     if product.phase is Phase.DATA_GRADIENT:
-        return y + layer.weights, x
+        return y + operand_bytes * layer.weights, x
     return x + y, GRADIENT_SUM_BYTES * layer.weights
 
 
-def point(state: State, base: Config, organisation: str) -> Point:
-    """A training step of a state on an organisation of `base`."""
-    config, net = base.organise(organisation), network(state.network)
-    batch = BATCH[state.network.split("@")[0]]
+def step(config: Config, net: Network, batch: int) -> Step:
+    """A training step of `batch` images on a machine: operands of its type, gradients of weights as sums of 32 bits."""
     macs = cycles = local = dram = 0
     spent: dict[str, float] = {}
     waves = dict.fromkeys(Mode, 0)
@@ -96,20 +100,27 @@ def point(state: State, base: Config, organisation: str) -> Point:
         layer = net.by_name[product.layer]
         if isinstance(layer, Conv) and layer.depthwise:
             continue
-        found = on_groups(config, product.m, product.n, product.k, split_k=product.phase is Phase.WEIGHT_GRADIENT,
-                          output_bytes=GRADIENT_SUM_BYTES if product.phase is Phase.WEIGHT_GRADIENT else 1)
-        read, written = dram_bytes(net, product, batch)
+        by_weight = product.phase is Phase.WEIGHT_GRADIENT
+        found = on_groups(config, product.m, product.n, product.k, split_k=by_weight,
+                          output_bytes=config.planes if by_weight else 1)
+        read, written = dram_bytes(net, product, batch, config.operand_bytes)
         macs += product.macs
         cycles += found.cycles
-        local += (found.moving_words + found.stationary_words) * config.array.side
+        local += (found.moving_words + found.stationary_words) * config.word_bytes
         dram += read + written
         assert product.groups == 1      # DRAM bytes are the whole layer's
         for part, value in energy(config, counters(config, found, read, written)).items():
             spent[part] = spent.get(part, 0.0) + value
         for mode, count in found.waves.items():
             waves[mode] += count
-    return Point(state, organisation, macs, cycles, macs / (config.pes * cycles), local, dram, spent,
-                 {mode.name: count / sum(waves.values()) for mode, count in waves.items()})
+    return Step(macs=macs, cycles=cycles, utilisation=macs / (config.pes * cycles), local_bytes=local, dram_bytes=dram, energy=spent,
+                modes={mode.name: count / sum(waves.values()) for mode, count in waves.items()})
+
+
+def point(state: State, base: Config, organisation: str) -> Point:
+    """A training step of a state on an organisation of `base`."""
+    found = step(base.organise(organisation), network(state.network), BATCH[state.network.split("@")[0]])
+    return Point(state=state, organisation=organisation, **vars(found))
 
 
 def run(tell: Callable[[str], None] = lambda text: None) -> list[Point]:

@@ -41,7 +41,7 @@ class GoldenEngine:
                     result = narrow(products.conv2d(x, weight, self.tile, stride=layer.stride, pad=pad))
                 case Norm():
                     flat = x.reshape(len(x), -1, layer.channels)
-                    step.statistics[layer.name] = statistics = training.Statistics.of(flat, layer.group, self.lanes)
+                    step.statistics[layer.name] = statistics = training.Statistics.of(flat, layer.group, self.lanes, layer.counted)
                     result = training.normalise(flat, statistics, parameters[f"{layer.name}.gamma"], parameters[f"{layer.name}.beta"])
                     result = narrow(training.relu(result) if layer.relu else result).reshape(x.shape)
                 case Add():

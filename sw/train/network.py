@@ -28,11 +28,16 @@ class Conv(Layer):
 
 @dataclass(frozen=True)
 class Norm(Layer):
-    """Group normalisation, `group` channels in a group, with a scale (gamma) and a shift (beta) for each channel; with or without ReLU."""
+    """Group normalisation, `group` channels in a group, with a scale (gamma) and a shift (beta) for each channel; with or without ReLU.
+
+    `counted`: channels that the means of a group divide by; 0 stands for `group`. A layer of one group that lost channels of zeros goes on
+    dividing by as many as it had, so that what is left keeps its values.
+    """
 
     channels: int
     group: int
     relu: bool = False
+    counted: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,12 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], inputs: int) -> np.
 
 
 def digits_resnet(width: int = 16, group: int = 8) -> Network:
-    """A residual network for scikit-learn's digits: a convolution, two residual blocks, the second at half the size, and a classifier."""
+    """A residual network for scikit-learn's digits: a convolution, two residual blocks, the second at half the size, and a classifier.
+
+    `group`: channels in a group of the normalisations; 0 makes one group of every layer, as pruning needs it.
+    """
     layers: list[Layer] = [
-        Conv("conv1", (INPUT,), 1, width), Norm("norm1", ("conv1",), width, group, relu=True),
+        Conv("conv1", (INPUT,), 1, width), Norm("norm1", ("conv1",), width, group or width, relu=True),
         *_block("block1", "norm1", width, width, group), *_block("block2", "block1", width, 2 * width, group),
         Pool("pool", ("block2",)), Linear("classifier", ("pool",), 2 * width, 10),
     ]
@@ -99,12 +107,12 @@ def _block(name: str, source: str, channels: int, outputs: int, group: int) -> l
     stride = outputs // channels
     layers: list[Layer] = [
         Conv(f"{name}.conv1", (source,), channels, outputs, stride=stride),
-        Norm(f"{name}.norm1", (f"{name}.conv1",), outputs, group, relu=True),
+        Norm(f"{name}.norm1", (f"{name}.conv1",), outputs, group or outputs, relu=True),
         Conv(f"{name}.conv2", (f"{name}.norm1",), outputs, outputs),
-        Norm(f"{name}.norm2", (f"{name}.conv2",), outputs, group),
+        Norm(f"{name}.norm2", (f"{name}.conv2",), outputs, group or outputs),
     ]
     if stride > 1:
         layers += [Conv(f"{name}.conv3", (source,), channels, outputs, kernel=1, stride=stride, pad=0),
-                   Norm(f"{name}.norm3", (f"{name}.conv3",), outputs, group)]
+                   Norm(f"{name}.norm3", (f"{name}.conv3",), outputs, group or outputs)]
         source = f"{name}.norm3"
     return [*layers, Add(name, (f"{name}.norm2", source))]

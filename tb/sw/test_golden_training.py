@@ -42,6 +42,44 @@ def test_group_sum(group, lanes):
         same(found[:, ::16], add(add(total[..., 0], total[..., 1]), add(total[..., 2], total[..., 3])))
 
 
+@pytest.mark.parametrize(("channels", "lanes"), [(13, 4), (3, 4), (24, 16), (5, 1), (6, 8)])
+def test_group_sum_of_all_channels(channels, lanes):
+    """Any number of them: as if zeros filled the last block."""
+    values = numbers(3, channels)
+    filled = np.zeros((3, -(-channels // lanes) * lanes), np.float32)
+    filled[:, :channels] = values
+    total = filled[:, :lanes]
+    for start in range(lanes, filled.shape[1], lanes):
+        total = add(total, filled[:, start:start + lanes])
+    while total.shape[1] > 1:
+        total = add(total[:, ::2], total[:, 1::2])
+    found = training.group_sum(values, channels, lanes)
+    assert found.shape == values.shape
+    same(found, np.repeat(total, channels, axis=1))
+
+
+def test_group_sum_of_no_such_group():
+    for group, lanes in ((6, 4), (3, 4), (5, 4)):
+        with pytest.raises(ValueError, match=f"group = {group} of 12"):
+            training.group_sum(numbers(2, 12), group, lanes)
+
+
+def test_statistics_of_more_channels():
+    """Means over 16 channels of which three, zeros, are not there: values, slopes, and that it is something else without them."""
+    y, gradient = narrow(numbers(2, 9, 16) * 3 + 1), narrow(numbers(2, 9, 16)[::-1].copy())
+    gamma, gone = numbers(16) + 1, [2, 7, 15]
+    left = np.setdiff1d(np.arange(16), gone)
+    y[..., gone] = gradient[..., gone] = 0
+    whole, part = training.Statistics.of(y, 16, 1), training.Statistics.of(y[..., left], 13, 1, 16)
+    for name in ("minus_mean", "inverse"):
+        same(getattr(part, name), getattr(whole, name)[:, left])
+    np.testing.assert_allclose(part.minus_mean[:, 0], -y.astype(float).mean(axis=(1, 2)), rtol=1e-5)
+    for found, wanted in zip(training.normalise_backward(gradient[..., left], y[..., left], part, gamma[left]),
+                             training.normalise_backward(gradient, y, whole, gamma)):
+        same(found, wanted[..., left])
+    assert (training.Statistics.of(y[..., left], 13, 1).inverse != part.inverse).all()
+
+
 def normalised(y: np.ndarray, gamma: np.ndarray, beta: np.ndarray, group: int) -> np.ndarray:
     """Group normalisation in double precision."""
     batch, pixels, channels = y.shape
