@@ -1,0 +1,182 @@
+"""Phases that treat every element alike: sums, masks, means over pixels, zeros between pixels, exchanged rows and columns."""
+
+from collections.abc import Callable, Sequence
+
+from gen.isa import MASK_ELEMENTS, Post, Result
+from sw.compiler.layout import ceil_div
+from sw.train.lower.memory import Tensor
+from sw.train.lower.phase import Code, Place, Range
+from sw.train.lower.vectors import Stream
+
+ImageTile = tuple[int, int, int]    # block, first image, image behind the last
+
+
+def mask_words(pixels: int) -> int:
+    """Words of mask bits of an image."""
+    return ceil_div(pixels, MASK_ELEMENTS)
+
+
+def make_mask(code: Code, images: int, pixels: int, values: Stream, mask: Stream):
+    """A mask bit for each element of some images of a block: whether it is positive. Each image begins a word."""
+    if pixels % MASK_ELEMENTS == 0:
+        code.vector(images * pixels, values, into=mask, result=Result.MASK)
+        return
+    for image in range(images):
+        code.vector(pixels, values.at(image * pixels), into=mask.at(image * mask_words(pixels)), result=Result.MASK)
+
+
+def apply_mask(code: Code, images: int, pixels: int, values: Stream, mask: Stream, into: Stream):
+    """Zero where the mask bit is 0."""
+    if pixels % MASK_ELEMENTS == 0:
+        code.vector(images * pixels, values, beside=mask, post=Post.MASKED, into=into)
+        return
+    for image in range(images):
+        code.vector(pixels, values.at(image * pixels), beside=mask.at(image * mask_words(pixels)), post=Post.MASKED,
+                    into=into.at(image * pixels))
+
+
+def by_images(code: Code, images: int, operands: Sequence[tuple[Tensor, int]], results: Sequence[tuple[Tensor, int]],
+              compute: Callable[..., None]):
+    """Some images of a channel block after the other. `operands` are read, `results` written, each with its rows for an image;
+    `compute(count, *streams)` does `count` images, where streams are those of the operands and of the results. The first result takes the
+    place of the first operand where both are as large and neither stays on the chip."""
+    words = max(rows * tensor.planes for tensor, rows in (*operands, *results))
+    pieces = code.pieces(images, code.config.beat_words, words)
+    ends = operands[0], results[0]
+    in_place = ends[0][1] == ends[1][1] and not any(tensor in code.residents for tensor, _ in ends)
+
+    def parts(tile: ImageTile, slices: list[int]) -> list[tuple[Tensor, Place, Range, Range]]:
+        block, first, stop = tile
+        free, found = iter(slices), []
+        for number, (tensor, rows) in enumerate((*operands, *results)):
+            here = (block, block + 1), (first * rows, stop * rows)
+            again = in_place and number == len(operands)
+            found.append((tensor, found[0][1] if again else code.place(tensor, free, blocks=here[0], rows=here[1]), *here))
+        return found
+
+    def load(tile: ImageTile, slices: list[int]):
+        for tensor, place, blocks, rows in parts(tile, slices)[:len(operands)]:
+            code.load(tensor, place, blocks=blocks, rows=rows)
+
+    def step(tile: ImageTile, slices: list[int]):
+        compute(tile[2] - tile[1], *(place.at(0) for _, place, _, _ in parts(tile, slices)))
+
+    def store(tile: ImageTile, slices: list[int]):
+        for tensor, place, blocks, rows in parts(tile, slices)[len(operands):]:
+            code.store(tensor, place, blocks=blocks, rows=rows)
+
+    code.tiles([(block, *piece) for block in range(operands[0][0].blocks) for piece in pieces], load, step, store)
+
+
+def add_relu(code: Code, a: Tensor, b: Tensor, result: Tensor, mask: Tensor, images: int, pixels: int):
+    """result = ReLU(a + b), and its mask."""
+
+    def compute(count: int, a: Stream, b: Stream, result: Stream, mask: Stream):
+        code.vector(count * pixels, a, addend=b, post=Post.RELU, into=result)
+        make_mask(code, count, pixels, result, mask)
+
+    code.phase()
+    by_images(code, images, [(a, pixels), (b, pixels)], [(result, pixels), (mask, mask_words(pixels))], compute)
+
+
+def masked(code: Code, gradient: Tensor, mask: Tensor, result: Tensor, images: int, pixels: int):
+    """The gradient in front of a ReLU."""
+    code.phase()
+    by_images(code, images, [(gradient, pixels), (mask, mask_words(pixels))], [(result, pixels)],
+              lambda count, gradient, mask, result: apply_mask(code, count, pixels, gradient, mask, result))
+
+
+def add(code: Code, a: Tensor, b: Tensor, result: Tensor):
+    """result = a + b, element by element, all bf16 or all fp32; the result may be one of them."""
+    code.phase()
+    by_images(code, a.rows, [(a, 1), (b, 1)], [(result, 1)], lambda count, a, b, result: code.vector(count, a, addend=b, into=result))
+
+
+def pool(code: Code, x: Tensor, result: Tensor, images: int, pixels: int):
+    """The mean of all pixels."""
+
+    def compute(count: int, x: Stream, result: Stream):
+        for image in range(count):
+            code.vector(pixels, x.at(image * pixels), into=total, result=Result.SUM)
+            code.vector(1, total, factor=share, into=result.at(image))
+
+    code.phase()
+    total, share = code.register(), code.in_register(1 / pixels)
+    by_images(code, images, [(x, pixels)], [(result, 1)], compute)
+
+
+def pool_backward(code: Code, gradient: Tensor, result: Tensor, images: int, pixels: int):
+    """Every pixel gets its share of the gradient of the mean."""
+
+    def compute(count: int, gradient: Stream, result: Stream):
+        for image in range(count):
+            code.vector(pixels, gradient.at(image).every(0), factor=share, into=result.at(image * pixels))
+
+    code.phase()
+    share = code.in_register(1 / pixels)
+    by_images(code, images, [(gradient, 1)], [(result, pixels)], compute)
+
+
+def spread(code: Code, gradient: Tensor, result: Tensor, images: int, height: int, width: int, stride: int):
+    """Zeros inserted: pixel (y, x) of an image of height x width goes to (y * stride, x * stride). What lies between the lines is never
+    written to memory: it is zero there. A result that stays on the chip is made whole."""
+    code.phase()
+    zero = code.in_register(0.0)
+    pixels, line, stays = height * width, width * stride, result in code.residents
+    lines = stride if stays else 1      # of the result for each line of the gradient
+
+    def places(tile: ImageTile, slices: list[int]) -> tuple[Place, Place]:
+        block, first, stop = tile
+        free, rows = iter(slices), (first * pixels, stop * pixels)
+        source = code.place(gradient, free, blocks=(block, block + 1), rows=rows)
+        if stays:
+            return source, code.place(result, blocks=(block, block + 1), rows=(rows[0] * stride**2, rows[1] * stride**2))
+        return source, Place(next(free), 0, 0)
+
+    def load(tile: ImageTile, slices: list[int]):
+        block, first, stop = tile
+        code.load(gradient, places(tile, slices)[0], blocks=(block, block + 1), rows=(first * pixels, stop * pixels))
+
+    def compute(tile: ImageTile, slices: list[int]):
+        _, first, stop = tile
+        source, target = (place.at(0) for place in places(tile, slices))
+        count = (stop - first) * pixels
+        code.vector(count * stride * lines, zero, into=target)
+        if not stays:
+            code.vector(count, source, into=target.every(stride))
+            return
+        for number in range((stop - first) * height):
+            code.vector(width, source.at(number * width), into=target.at(number * line * stride).every(stride))
+
+    def store(tile: ImageTile, slices: list[int]):
+        block, first, stop = tile
+        if not stays:
+            code.transfer("DmaOut", places(tile, slices)[1].slice, 0, result.at(block, first * pixels * stride**2), line,
+                          chunks=(stop - first) * height, memory_stride=line * stride * code.config.word_bytes, buffer_stride=line)
+
+    code.tiles([(block, *piece) for block in range(gradient.blocks)
+                for piece in code.pieces(images, code.config.beat_words, pixels * stride)], load, compute, store)
+
+
+def transposed(code: Code, x: Tensor, result: Tensor, rows: int):
+    """Blocks of `side` rows with rows and columns exchanged: result[row block][column] holds `side` rows of a column. `rows` is a multiple
+    of the side."""
+    code.phase()
+    side, columns = code.config.array.side, result.rows
+
+    def places(tile: Range, slices: list[int]) -> tuple[Place, Place]:
+        free = iter(slices)
+        return (code.place(x, free, rows=(tile[0] * side, tile[1] * side)), code.place(result, free, blocks=tile))
+
+    def load(tile: Range, slices: list[int]):
+        code.load(x, places(tile, slices)[0], rows=(tile[0] * side, tile[1] * side))
+
+    def compute(tile: Range, slices: list[int]):
+        source, target = places(tile, slices)
+        for block in range(x.blocks):
+            code.transpose(tile[1] - tile[0], source.at(block), side, target.at(0, block * side), target.pitch)
+
+    def store(tile: Range, slices: list[int]):
+        code.store(result, places(tile, slices)[1], blocks=tile)
+
+    code.tiles(code.pieces(rows // side, 1, max(columns, x.blocks * side)), load, compute, store)
