@@ -19,7 +19,10 @@ from sw.dram import mapping, metrics, svrg, traffic
 from sw.dram.blas import Nda
 from sw.dram.engines import RtlEngine
 from sw.dram.traffic import MIXES
+from sw.golden.training import momentum_step
 from sw.model import dram
+from sw.train.nda_update import UNIT_BYTES, NearDataUpdate
+from tb.sw.test_nda_golden import floats
 
 DDR4 = part("ddr4-2400r")
 LIMIT = 2_000_000
@@ -256,3 +259,25 @@ def test_svrg_in_rtl():
     weights = np.random.default_rng(0).normal(size=problem.samples.shape[1]) / 4
     exact = problem.samples.T.astype(float) @ problem.residuals(problem.margins(weights)) / 64 + problem.penalty * weights
     assert np.allclose(gradient, exact, atol=1e-5)
+
+
+def test_momentum_step_in_rtl(rng):
+    """Two updates of weights and velocities on the Verilog: bits of the golden rule, cycles and bytes of the model's."""
+    rule = {"rate": 0.05, "momentum": 0.9, "decay": 5e-4}
+    shapes = {"weight": (int(rng.integers(200, 1500)),), "bias": (5,), "matrix": (7, int(rng.integers(1, 40)))}
+
+    def numbers() -> dict[str, np.ndarray]:
+        return {name: floats(rng, *shape, special=0.1) for name, shape in shapes.items()}
+
+    weights, velocities, gradients = numbers(), numbers(), [numbers(), numbers()]
+    on_rtl, on_model = (NearDataUpdate(Nda(svrg.system(1, 1), engine, "stochastic-4", seed=5), weights, velocities)
+                        for engine in ("rtl", "model"))
+    for gradient in gradients:
+        found, predicted = on_rtl.step(gradient, **rule), on_model.step(gradient, **rule)
+        assert found == predicted and found.cycles and found.launches == 2
+        assert (found.host_bytes, found.unit_bytes) == (2 * 64, UNIT_BYTES * on_rtl.padded)
+        for name in shapes:
+            weights[name], velocities[name] = momentum_step(weights[name], velocities[name], gradient[name], **rule)
+            assert on_rtl.parameters[name].tobytes() == weights[name].tobytes(), name
+            assert on_rtl.velocities[name].tobytes() == velocities[name].tobytes(), name
+        print(f"{on_rtl.padded} elements, {found.cycles} cycles")
