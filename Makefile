@@ -7,7 +7,7 @@ JOBS ?= 2
 STAMP := .venv/.stamp
 BIN := .venv/bin
 
-.PHONY: help setup check lint types stale tables test unit formal verilog demo bench mutation fpga-check bitstreams clean
+.PHONY: help setup torch check lint types stale tables test unit formal verilog demo bench mutation fpga-check bitstreams clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev]'
 	touch $@
+
+torch: $(STAMP)  ## PyTorch's CPU build, for its tests; fails where the package index has none
+	$(BIN)/python -m pip install --quiet -c requirements.lock "$$(sed -n 's/^torch==.*/&+cpu/p' requirements.lock)"
 
 check: lint types stale  ## lint, types and stale tables
 
@@ -56,8 +59,9 @@ bench: $(STAMP)  ## speed of generation and simulation, cycles of reference GEMM
 mutation: $(STAMP)  ## plant faults in the RTL and see the tests turn red
 	$(BIN)/python -m tb.mutation
 
-fpga-check: $(STAMP)  ## synthesise the small unit for ECP5: area and clock
+fpga-check: $(STAMP)  ## synthesise the small unit and a bf16 core for ECP5: area and clock
 	$(BIN)/python -m boards.ecp5
+	$(BIN)/python -m boards.ecp5 --config small-bf16 --part core --floor 90
 
 bitstreams: $(STAMP)  ## images of all boards with five seeds each, and their table (an hour or more)
 	$(BIN)/python -m boards.bitstreams

@@ -1,8 +1,9 @@
 """Does a configuration fit an ECP5, and how fast? Synthesis, placement and routing with the open tools.
 
-The unit is the array with its controller, local buffers and output buffers; the machine is everything. Both have more ports than a package
-has pins, so a wrapper shifts the inputs in and folds the outputs into one bit, with registers on both sides: the clock that is reported is
-that of what is inside. Run: `python -m boards.ecp5 [--config small] [--seeds 3] [--part unit|machine]`.
+A core is its PEs alone; the unit is the array with its controller, local buffers and output buffers; the machine is everything. All have
+more ports than a package has pins, so a wrapper shifts the inputs in and folds the outputs into one bit, with registers on both sides: the
+clock that is reported is that of what is inside.
+Run: `python -m boards.ecp5 [--config small] [--seeds 3] [--part core|unit|machine]`.
 """
 
 import argparse
@@ -22,19 +23,20 @@ from boards.carry_ends import open_carry_ends
 from gen.config import Config, ConfigError
 from gen.verilog import TOP, convert
 from rtl.array.compute import Compute
+from rtl.array.core import SubCore
 from rtl.top import Machine
 
 DEVICE, PACKAGE, SPEED = "85k", "CABGA381", "6"
 TARGET = 125         # MHz asked of the router
 CAPACITY = {"LUT": 83640, "multipliers": 156, "block RAMs": 208}
-PARTS = {"unit": Compute, "machine": Machine}
+PARTS = {"core": SubCore, "unit": Compute, "machine": Machine}
 FOLD = 8             # outputs folded into one bit a register stage
 
 
 class Serial(wiring.Component):
     """A component behind five pins: its inputs come from a shift register when `load` is high, its outputs leave folded by XOR."""
 
-    def __init__(self, inner: Compute | Machine):
+    def __init__(self, inner: SubCore | Compute | Machine):
         self.inner = inner
         super().__init__({"serial_in": In(1), "load": In(1), "serial_out": Out(1)})
 
@@ -76,7 +78,7 @@ class Fit:
         return statistics.median(self.clocks.values())
 
 
-def synthesise(part: Compute | Machine, folder: Path, *, multipliers: int | None = None) -> Path:
+def synthesise(part: SubCore | Compute | Machine, folder: Path, *, multipliers: int | None = None) -> Path:
     """Yosys: a part, behind five pins, to an ECP5 netlist (JSON). `multipliers`: blocks that its array may take (None: one for each PE)."""
     return synthesise_bare(Serial(part), folder, name="serial", multipliers=multipliers)
 
@@ -131,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print LUTs, multipliers, block RAMs and the clock over the seeds; 1 when the target is missed."""
     parser = argparse.ArgumentParser(prog="boards.ecp5", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", default="small", metavar="NAME|FILE", help="what to synthesise")
-    parser.add_argument("--part", choices=PARTS, default="unit", help="the unit with its buffers, or the whole machine")
+    parser.add_argument("--part", choices=PARTS, default="unit", help="a core, the unit with its buffers, or the whole machine")
     parser.add_argument("--multipliers", type=int, metavar="N", help="blocks that the array may take; the other PEs multiply in LUTs")
     parser.add_argument("--seeds", type=int, default=3, help="placements to try")
     parser.add_argument("--floor", type=float, default=120.0, help="MHz the median must reach")
@@ -146,15 +148,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     name = f"{arguments.part}-{config.digest()}" + ("" if arguments.multipliers is None else f"-{arguments.multipliers}")
     fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=Path("build/fpga") / name, multipliers=arguments.multipliers)
-    print(f"{arguments.part} of {config.name} ({config.organisation}, {config.pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
+    pes = config.array.side**2 if arguments.part == "core" else config.pes
+    print(f"{arguments.part} of {config.name} ({config.organisation}, {pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
     for name, used in fit.cells.items():
         print(f"  {name:13} {used:6,}" + (f" of {CAPACITY[name]:,}" if name in CAPACITY else ""))
-    print(f"  LUT per MAC   {fit.cells['LUT'] / config.pes:6.0f}")
+    print(f"  LUT per MAC   {fit.cells['LUT'] / pes:6.0f}")
     print(f"  memories in LUTs {fit.buffers_outside_block_ram}, multipliers without registers {fit.unregistered_multipliers}")
     print("  clock " + ", ".join(f"{clock:.1f} MHz (seed {seed})" for seed, clock in fit.clocks.items()) + f"; median {fit.median:.1f} MHz")
-    blocks = config.pes if arguments.multipliers is None else min(config.pes, arguments.multipliers)
-    blocks -= blocks % (config.array.groups * config.cores)      # each core has as many
-    fine = fit.median >= arguments.floor and not fit.unregistered_multipliers and fit.cells["multipliers"] >= blocks
+    blocks = pes if arguments.multipliers is None else min(pes, arguments.multipliers)
+    blocks -= blocks % (1 if arguments.part == "core" else config.array.groups * config.cores)      # each core has as many
+    registered = config.floating or not fit.unregistered_multipliers    # of bf16 the adders decide the clock
+    fine = fit.median >= arguments.floor and registered and fit.cells["multipliers"] >= blocks
     return 0 if fine else 1
 
 
