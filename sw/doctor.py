@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gen.files import BUILD, ROOT
 
 MEND_PACKAGES = "make setup"
+INSTALL_TORCH = ".venv/bin/python -m pip install -c requirements.lock -e '.[train]'"
 TOOLS = {
     "g++": ("the C++ compiler of the RTL simulation", "apt install g++"),
     "make": ("builds the RTL simulation", "apt install make"),
@@ -30,6 +31,7 @@ def checks() -> Iterator[tuple[str, bool, bool, str, str]]:
         except PackageNotFoundError:
             found = "missing"
         yield name, found == wanted, True, found if found == wanted else f"{found}, wanted {wanted}", MEND_PACKAGES
+    yield _torch()
     for name, (purpose, mend) in TOOLS.items():
         path = shutil.which(name)
         yield name, path is not None, name not in OPTIONAL, path or f"missing ({purpose})", mend
@@ -37,6 +39,13 @@ def checks() -> Iterator[tuple[str, bool, bool, str, str]]:
     yield "Verilator", *_verilator()
     folder = BUILD if BUILD.exists() else ROOT
     yield "build folder", os.access(folder, os.W_OK), True, str(BUILD), f"chmod u+w {folder}"
+
+
+def _torch() -> tuple[str, bool, bool, str, str]:
+    try:
+        return "torch", True, False, version("torch"), INSTALL_TORCH
+    except PackageNotFoundError:
+        return "torch", False, False, "missing (PyTorch, for flexwave train --engine torch and its modules)", INSTALL_TORCH
 
 
 def pinned() -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from gen.config import ORGANISATIONS, Config
+from gen.dram import DramConfig, part
 from gen.files import ROOT
 from gen.isa import Mode
 from gen.tables import PAGES as FOLDERS
@@ -14,6 +15,7 @@ from sw import demo
 from sw.cli.main import main
 from sw.frontends.scalesim import Row, output_stationary, overlapped, weight_stationary
 from sw.runtime.gemm import gemm, random_operands
+from sw.train import nda_update
 
 PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 
@@ -107,6 +109,28 @@ def test_memory_example(capsys, tmp_path, monkeypatch):
 
 def test_near_data_vectors():
     assert printed(block("sw/dram/README.md", after="## Calls", kind="python")) == block("sw/dram/README.md", after="\nprints\n")
+
+
+def test_near_data_update():
+    after = "### The update on the near-data units"
+    assert printed(block("sw/README.md", after=after, kind="python")) == block("sw/README.md", after="update.velocities\n```\n\nprints\n")
+
+
+@pytest.mark.parametrize("channels, ranks", [(1, 1), (1, 2), (2, 2), (2, 4)])
+def test_near_data_update_beside_traffic(channels, ranks):
+    config = DramConfig(part=part("ddr4-2400r"), channels=channels, ranks=ranks)
+    table = [cells for cells in rows("sw/README.md", "| channels x ranks | update by |") if cells[0] == f"{channels} x {ranks}"]
+    found = nda_update.beside(config, 400_000, host="mix4", requests=240_000)
+    assert table == [[f"{channels} x {ranks}", by, f"{one.channel_bytes:,}", f"{one.update_alone:,}", f"{one.update:,}",
+                      f"{100 * one.slowdown - 100:+.2f} %"] for by, one in found.items()]
+    least = 5 * 400_000 // 16 * config.part.burst_cycles / channels      # the host's alone, at the channels' peak
+    assert 0.83 <= least / found["host"].update_alone < 0.935
+    assert (found["units"].update > found["units"].traffic_alone) == (ranks == 1)
+    if ranks == 1:
+        free = nda_update.beside(config, 400_000, host="mix4", requests=240_000, policy="none")["units"]
+        assert 0.6 < free.update / found["units"].update < 0.7
+    if ranks == 2:
+        assert 0.90 < found["units"].update / found["host"].update < 0.94
 
 
 @pytest.mark.parametrize("reserved, operation", [(2, "nrm2"), (2, "dot"), (1, "nrm2")])

@@ -28,7 +28,7 @@ ALLOWED = {
     "tb": PACKAGES,
 }
 NO_AMARANTH = (*SPECIFICATION, "sw.golden", "sw.compiler", "sw.model", "sw.dram.mapping")
-SLOW = ("amaranth", "cocotb", "cocotb_tools", "numba", "numpy", "sklearn", "rich")
+SLOW = ("amaranth", "cocotb", "cocotb_tools", "numba", "numpy", "sklearn", "rich", "torch")
 
 
 def sources() -> list[tuple[str, Path]]:

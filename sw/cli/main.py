@@ -10,7 +10,7 @@ from typing import NoReturn
 from gen.config import ConfigError
 from gen.dram import DramError
 from gen.isa import IsaError
-from sw.cli import compare, config, dram, fpga, gemm, program, reproduce, verilog
+from sw.cli import compare, config, dram, fpga, gemm, program, reproduce, train, verilog
 from sw.runtime.errors import MachineError, MismatchError, UserError
 
 
@@ -31,6 +31,7 @@ def parser() -> Parser:
     program.add(commands)
     compare.add(commands)
     dram.add(commands)
+    train.add(commands)
     reproduce.add(commands)
     fpga.add(commands)
     commands.add_parser("doctor", help="what is installed, what is missing, and the command that mends it", allow_abbrev=False) \
