@@ -1,11 +1,16 @@
 """Training on the RTL: three consecutive steps, and groups of layers that serialise a mini-batch."""
 
+import json
+
 import numpy as np
 
 from gen.config import Config
+from sw.cli.main import main
+from sw.train import data
 from sw.train.machine_steps import run_steps
 from sw.train.network import digits_resnet
 from tb.sw.step_works import batches, in_groups, trained
+from tb.sw.train_works import few
 
 SMALL = Config.load("small-bf16")
 
@@ -26,3 +31,13 @@ def test_serialised_batch():
     groups = in_groups(network, ("conv1", 4), ("block2.conv1", 8), ("pool", 8))
     step, = run_steps(SMALL, network, trained(rng, network), batches(rng, network, 8, 1), groups=groups)
     assert step.different == () and step.cycles == step.model_cycles
+
+
+def test_command(monkeypatch, tmp_path):
+    """`flexwave train --rtl-steps`: the first steps of a run over digits, on the RTL."""
+    monkeypatch.setitem(data.DATA, "few", few)
+    path = tmp_path / "run.json"
+    assert main(["train", "tb.sw.train_works:narrow_resnet", "--data", "few", "--batch", "8", "--sub-batch", "4", "--epochs", "1",
+                 "--rtl-steps", "2", "--json", str(path)]) == 0
+    found = json.loads(path.read_text())["rtl_steps"]
+    assert [step["exact"] for step in found] == [True, True] and all(step["cycles"] == step["model_cycles"] for step in found)

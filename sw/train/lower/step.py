@@ -20,6 +20,7 @@ from sw.train.lower.convolution import Convolution
 from sw.train.lower.memory import ALIGNMENT, Memory, Tensor
 from sw.train.lower.phase import Code, Place, Range
 from sw.train.lower.program import TrainingProgram, parameters_of, taps_of
+from sw.train.lower.weight_gradient import WeightGradient
 from sw.train.lower.weights import Rule
 from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool
 from sw.train.shapes import shapes
@@ -323,8 +324,7 @@ class Lowering:
         exchanged = self.memory.regions[name]
         self._stay(exchanged, whole=exchanged)
         elementwise.transposed(self.code, gradient, exchanged, window.rows)
-        products.weight_gradient(self.code, self._result(layer.inputs[0]), exchanged, self._into(f"{layer.name}.weight"), window,
-                                 layer.channels, layer.outputs)
+        WeightGradient(self.code, self._result(layer.inputs[0]), exchanged, self._into(f"{layer.name}.weight"), window, layer.channels)
         with suppress(KeyError):
             del self.code.residents[exchanged]
 
