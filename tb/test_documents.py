@@ -14,8 +14,12 @@ from gen.tables import PAGES as FOLDERS
 from sw import demo
 from sw.cli.main import main
 from sw.frontends.scalesim import Row, output_stationary, overlapped, weight_stationary
+from sw.model import predict
 from sw.runtime.gemm import gemm, random_operands
 from sw.train import nda_update
+from sw.train.lower.step import compile_step
+from sw.train.network import digits_resnet
+from tb.sw.step_works import in_groups
 
 PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 
@@ -105,6 +109,18 @@ def test_memory_example(capsys, tmp_path, monkeypatch):
     assert main(command.partition("flexwave ")[2].split()) == 0
     assert capsys.readouterr().out == text
     assert (tmp_path / "build/timeline.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_training_steps():
+    """Cycles of the README's steps, and the bytes that mini-batch serialisation saves in the guide."""
+    config = Config.load("small-bf16")
+    program = compile_step(config, digits_resnet(), 8)
+    cycles = predict(config, program.instructions, program=program.start).cycles
+    assert block("README.md", after="## Train a network").count(f"{cycles:,} cycles ({cycles:,} predicted)") == 3
+    network = digits_resnet(width=8)
+    groups = in_groups(network, ("conv1", 4), ("block2.conv1", 8), ("pool", 8))
+    whole, parts = (sum(map(sum, compile_step(config, network, 8, groups=given).traffic().values())) for given in (None, groups))
+    assert f"{whole:,} and {parts:,} bytes" in page("sw/README.md")
 
 
 def test_near_data_vectors():

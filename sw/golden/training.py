@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sw.golden.float32 import add, divide, maximum, multiply, narrow, square_root
+from sw.golden.float32 import add, divide, flush, maximum, multiply, narrow, square_root
 
 PARTIAL_SUMS = 8
 EPSILON = np.float32(1e-5)
@@ -96,6 +96,59 @@ def masked(gradient: np.ndarray, activations: np.ndarray) -> np.ndarray:
     """The gradient in front of a ReLU, whose bf16 results were `activations`."""
     with np.errstate(invalid="ignore"):
         return np.where(activations > 0, gradient, np.float32(0))
+
+
+def _windows(x: np.ndarray, kernel: int, stride: int) -> list[tuple[slice, ...]]:
+    """Of each position in a window, row-major, the index of its pixels, (batch, rows of windows, columns, channels), in x."""
+    spans = [stride * ((side - kernel) // stride) + 1 for side in x.shape[1:3]]
+    return [(slice(None), slice(y, y + spans[0], stride), slice(column, column + spans[1], stride))
+            for y in range(kernel) for column in range(kernel)]
+
+
+def max_pool(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """The largest pixel of every window of bf16 images (batch, height, width, channels), bf16.
+
+    larger(...larger(larger(x0, x1), x2)..., xn), positions row-major: of equal numbers (+0 and -0 are) the first, a NaN where one is in the
+    window.
+    """
+    first, *others = _windows(x, kernel, stride)
+    result = narrow(x[first])
+    for at in others:
+        result = maximum(result, x[at])
+    return result
+
+
+def max_pool_backward(gradient: np.ndarray, x: np.ndarray, result: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """The bf16 gradient of x from that of `result` (bf16), the maxima of its windows.
+
+    The first position, row-major, that equals the maximum gets the whole gradient; none where that is a NaN. Each pixel is a sum in fp32,
+    from +0, over the positions of a window in this order (each is in one window at most that it has this position in), rounded to bf16.
+    """
+    total, left = np.zeros_like(x), gradient
+    for at in _windows(x, kernel, stride):
+        found = flush(x[at]) == result
+        total[at] = add(total[at], np.where(found, left, np.float32(0)))
+        left = np.where(found, np.float32(0), left)
+    return narrow(total)
+
+
+def average_pool(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """The mean of every window of bf16 images (batch, height, width, channels): ((x0 + x1) + x2)..., positions row-major, in fp32, times
+    1 / kernel^2, rounded to bf16."""
+    first, *others = _windows(x, kernel, stride)
+    total = x[first]
+    for at in others:
+        total = add(total, x[at])
+    return narrow(multiply(total, np.float32(1 / kernel**2)))
+
+
+def average_pool_backward(gradient: np.ndarray, shape: tuple[int, ...], kernel: int, stride: int) -> np.ndarray:
+    """The bf16 gradient of images of this shape from that of their means (bf16): gradient / kernel^2 in fp32 for every pixel of a window,
+    added as in `max_pool_backward`."""
+    total, share = np.zeros(shape, np.float32), multiply(gradient, np.float32(1 / kernel**2))
+    for at in _windows(total, kernel, stride):
+        total[at] = add(total[at], share)
+    return narrow(total)
 
 
 def normalise_backward(gradient: np.ndarray, y: np.ndarray, statistics: Statistics,

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool, WindowPool
 
 THRESHOLD = 1e-4
 Parameters = dict[str, np.ndarray]
@@ -83,10 +83,11 @@ def without_branches(network: Network, dead: Container[str]) -> Network:
 
 
 def branch(network: Network, name: str) -> list[Layer]:
-    """The convolutions and normalisations that lead to an addition's input and to nothing else; empty for an identity."""
+    """The convolutions, normalisations and poolings over windows that lead to an addition's input and to nothing else; empty for an
+    identity."""
     by_name = {layer.name: layer for layer in network.layers}
     path = []
-    while name in by_name and isinstance(by_name[name], Conv | Norm) and len(readers(network, name)) == 1:
+    while name in by_name and isinstance(by_name[name], Conv | Norm | WindowPool) and len(readers(network, name)) == 1:
         path.append(by_name[name])
         name = by_name[name].inputs[0]
     return path
@@ -119,7 +120,7 @@ def _positive(by_name: Mapping[str, Layer], name: str) -> bool:
             return relu
         case Add():
             return True
-        case Pool() as layer:
+        case Pool() | WindowPool() as layer:
             return _positive(by_name, layer.inputs[0])
     return False
 

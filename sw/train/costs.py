@@ -1,11 +1,12 @@
 """What a training step of a network costs on the five organisations, in closed form, as `sw.studies.flexsa` counts."""
 
 from functools import cache
+from typing import Any
 
 from gen.config import ORGANISATIONS, Config
 from sw.studies import flexsa
-from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool
-from sw.train.shapes import shapes
+from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool, WindowPool
+from sw.train.shapes import channels, shapes
 from sw.workloads import network as workloads
 from sw.workloads.products import products_of
 
@@ -41,6 +42,9 @@ def workload(network: Network) -> workloads.Network:
             case Pool():
                 layers.append(workloads.Pool(name=name, inputs=inputs, shape=shape, source=source, kind="average", kernel=source[1:],
                                              stride=source[1:]))
+            case WindowPool():
+                layers.append(workloads.Pool(name=name, inputs=inputs, shape=shape, source=source, kind=layer.kind,
+                                             kernel=(layer.kernel, layer.kernel), stride=(layer.stride, layer.stride)))
             case Linear():
                 layers.append(workloads.Linear(name=name, inputs=inputs, shape=shape, features=layer.channels))
         names[name] = f"{name}.relu" if relu else name
@@ -59,3 +63,18 @@ def step_costs(network: Network, batch: int, config: Config | None = None) -> di
     """A training step of `batch` images by organisation; `config`, a 1G1F machine, None: CONFIG."""
     base = config or Config.load(CONFIG)
     return {organisation: flexsa.step(base.organise(organisation), workload(network), batch) for organisation in ORGANISATIONS}
+
+
+def by_organisation(network: Network, batch: int) -> dict[str, Any]:
+    """Of a training step of `batch` images on CONFIG: cycles, utilisation (0..1) and energy (pJ), each by organisation."""
+    found = step_costs(network, batch)
+    return {"cycles": {name: step.cycles for name, step in found.items()},
+            "utilisation": {name: step.utilisation for name, step in found.items()},
+            "energy": {name: step.energy["total"] for name, step in found.items()}}
+
+
+def described(network: Network, batch: int) -> dict[str, Any]:
+    """A network in numbers, as JSON has them: output channels by convolution, multiply-adds for each image of a training step and of
+    inference, and the costs of a step of `batch` images."""
+    return {"channels": channels(network), "macs": training_macs(network), "inference_macs": workload(network).macs, "batch": batch,
+            **by_organisation(network, batch)}

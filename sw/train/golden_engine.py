@@ -7,7 +7,7 @@ import numpy as np
 
 from sw.golden import products, training
 from sw.golden.float32 import add, multiply, narrow
-from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool, WindowPool
 
 Parameters = dict[str, np.ndarray]
 
@@ -49,6 +49,8 @@ class GoldenEngine:
                 case Pool():
                     flat = x.reshape(len(x), -1, x.shape[-1])
                     result = narrow(multiply(training.stream_sum(flat), np.float32(1 / flat.shape[1])))
+                case WindowPool():
+                    result = (training.max_pool if layer.kind == "max" else training.average_pool)(x, layer.kernel, layer.stride)
                 case Linear():
                     sums = products.matmul(x, narrow(parameters[f"{layer.name}.weight"]), self.tile)
                     result = add(sums, np.broadcast_to(parameters[f"{layer.name}.bias"], sums.shape))
@@ -73,6 +75,11 @@ class GoldenEngine:
                     pixels = x.shape[1] * x.shape[2]
                     back = narrow(multiply(gradient, np.float32(1 / pixels)))
                     self._pass_on(step, layer.inputs[0], np.broadcast_to(back[:, None, None], x.shape))
+                case WindowPool(kind="max"):
+                    back = training.max_pool_backward(gradient, x, step.activations[layer.name], layer.kernel, layer.stride)
+                    self._pass_on(step, layer.inputs[0], back)
+                case WindowPool():
+                    self._pass_on(step, layer.inputs[0], training.average_pool_backward(gradient, x.shape, layer.kernel, layer.stride))
                 case Add():
                     back = training.masked(gradient, step.activations[layer.name])
                     for name in layer.inputs:

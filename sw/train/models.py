@@ -11,8 +11,13 @@ from sw.train.engines import torch_is_missing
 from sw.train.golden_engine import Parameters
 from sw.train.network import Network, Norm, digits_resnet
 
-MODELS = {"digits-resnet": digits_resnet}
-ONE_GROUP = 0       # of every normalisation
+
+def one_group() -> Network:
+    """`digits-resnet` as it is pruned: each normalisation is one group."""
+    return digits_resnet(group=0)
+
+
+MODELS, PRUNED = {"digits-resnet": digits_resnet}, {"digits-resnet": one_group}
 
 
 def load(name: str, data: Data, *, seed: int, prune: bool = False) -> tuple[Network, Parameters | None]:
@@ -22,7 +27,7 @@ def load(name: str, data: Data, *, seed: int, prune: bool = False) -> tuple[Netw
     that can lose channels. Raises UserError.
     """
     if name in MODELS:
-        return MODELS[name](group=ONE_GROUP) if prune else MODELS[name](), None
+        return (PRUNED if prune else MODELS)[name](), None
     if ":" not in name:
         raise UserError(f"model = {name!r} is none of {', '.join(MODELS)}, nor package.module:factory")
     made = _call(name, seed)

@@ -51,6 +51,16 @@ class Pool(Layer):
 
 
 @dataclass(frozen=True)
+class WindowPool(Layer):
+    """The largest pixel or the mean (`kind`: "max", "average") of windows of kernel x kernel pixels, `stride` pixels from one to the next.
+    Without padding: what fills no window at the right and below is not looked at."""
+
+    kind: str = "max"
+    kernel: int = 2
+    stride: int = 2
+
+
+@dataclass(frozen=True)
 class Linear(Layer):
     """A fully connected layer, weights (channels, outputs) and a bias: the logits."""
 

@@ -55,8 +55,11 @@ class Pruning(Hook):
         self.coefficient: np.float32 | None = None
 
     def batch(self, trainer: "Trainer") -> int:
-        """Images in a step, at most those there are."""
-        return min(grown(trainer.origin, trainer.network, trainer.settings.batch, self.grow), len(trainer.data.train_images))
+        """Images in a step, at most those there are; larger by whole multiples of `grow`, so that sub-batches which divide it still fit."""
+        batch, images = trainer.settings.batch, len(trainer.data.train_images)
+        if not self.grow:
+            return batch
+        return min(grown(trainer.origin, trainer.network, batch, self.grow), batch + (images - batch) // self.grow * self.grow)
 
     def gradient(self, trainer: "Trainer", by_parameter: Parameters, loss: float):
         """Adds the penalty's gradient; in the first step of all finds its coefficient."""
@@ -65,9 +68,13 @@ class Pruning(Hook):
         for name, axes in lasso.sides(trainer.network):
             by_parameter[name] = add(by_parameter[name], lasso.gradient(trainer.parameters[name], axes, self.coefficient))
 
+    def due(self, trainer: "Trainer", epoch: int) -> bool:
+        """Behind every `interval`-th epoch (`epoch` counts from 0)."""
+        return (epoch + 1) % self.interval == 0
+
     def after_epoch(self, trainer: "Trainer", epoch: int) -> bool:
-        """Reconfigures behind every `interval`-th epoch (`epoch` counts from 0); returns whether anything was taken out."""
-        if (epoch + 1) % self.interval:
+        """Reconfigures where it is due; returns whether anything was taken out."""
+        if not self.due(trainer, epoch):
             return False
         network, parameters, velocity, _ = reconfigure(trainer.network, trainer.parameters, trainer.velocity, self.threshold)
         if network == trainer.network:

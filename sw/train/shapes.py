@@ -1,7 +1,7 @@
 """What a network's layers make of an image: sizes, and whether the network can be trained at all."""
 
 from sw.runtime.errors import UserError
-from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool, WindowPool
 
 Shape = tuple[int, ...]
 
@@ -35,7 +35,7 @@ def _shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of one layer's result. Raises ValueError with what is wrong."""
     shape = inputs[0]
     match layer:
-        case Conv() | Norm() | Pool() if len(shape) != 3:
+        case Conv() | Norm() | Pool() | WindowPool() if len(shape) != 3:
             raise ValueError("reads no image, but what is behind a pool")
         case Linear() if len(shape) != 1:
             raise ValueError("reads an image: a pool must be between")
@@ -58,6 +58,13 @@ def _shape(layer: Layer, inputs: list[Shape]) -> Shape:
                 raise ValueError(f"adds {shape} and {inputs[1]}")
         case Pool():
             return shape[-1:]
+        case WindowPool():
+            if layer.kind not in ("max", "average"):
+                raise ValueError(f"has the kind {layer.kind!r}, allowed: max, average")
+            if layer.stride < 1 or not 1 <= layer.kernel <= min(shape[:2]):
+                raise ValueError(f"has a kernel of {layer.kernel} and stride {layer.stride} on {shape}")
+            height, width = ((side - layer.kernel) // layer.stride + 1 for side in shape[:2])
+            return height, width, shape[-1]
         case Linear():
             return (layer.outputs,)
         case _:

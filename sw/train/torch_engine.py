@@ -8,7 +8,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from sw.train.golden_engine import Parameters
-from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool, WindowPool
 
 EPSILON = 1e-5
 
@@ -72,6 +72,9 @@ class TorchEngine:
                     result = functional.relu(x + values[layer.inputs[1]])
                 case Pool():
                     result = x.mean(dim=(2, 3))
+                case WindowPool():
+                    pool = functional.max_pool2d if layer.kind == "max" else functional.avg_pool2d
+                    result = pool(x, layer.kernel, layer.stride)
                 case Linear():
                     result = functional.linear(x, parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"])
                 case _:

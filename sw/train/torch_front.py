@@ -1,7 +1,8 @@
 """From a PyTorch module to a network of ours and back: layers by tracing, parameters by copying. PyTorch is an extra.
 
 Supported: Conv2d without bias, GroupNorm, ReLU behind one of them or behind an addition, additions of two results with a ReLU behind them,
-the mean of all pixels (AdaptiveAvgPool2d(1) or mean), Flatten behind it, and Linear at the end. All else is refused by name.
+MaxPool2d and AvgPool2d with square windows and no padding, the mean of all pixels (AdaptiveAvgPool2d(1) or mean), Flatten behind it, and
+Linear at the end. All else is refused by name.
 """
 
 import operator
@@ -16,7 +17,7 @@ from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from sw.runtime.errors import UserError
 from sw.train.golden_engine import Parameters
-from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool, WindowPool
 from sw.train.shapes import shapes
 from sw.train.torch_engine import EPSILON, from_torch, to_torch
 
@@ -139,6 +140,8 @@ class _Reader:
                 if module.output_size not in (1, (1, 1)):
                     self.refuse(node, f"has the output size {module.output_size}, allowed: 1")
                 self._add(node, Pool(path, (self._source(node),)))
+            case nn.MaxPool2d() | nn.AvgPool2d():
+                self._add(node, self._pool(node, path, module))
             case nn.Flatten():
                 self._flatten(node, module.start_dim, module.end_dim)
             case nn.Identity():
@@ -164,6 +167,18 @@ class _Reader:
                 self.refuse(node, f"has the {what} {pair}, allowed: the same in both directions")
         return Conv(path, (self._source(node),), module.in_channels, module.out_channels, kernel=module.kernel_size[0],
                     stride=module.stride[0], pad=int(padding[0]))
+
+    def _pool(self, node: fx.Node, path: str, module: nn.MaxPool2d | nn.AvgPool2d) -> WindowPool:
+        (kernel, *kernels), (stride, *strides), paddings = (
+            [value] if isinstance(value, int) else list(value) for value in (module.kernel_size, module.stride, module.padding))
+        if any(paddings) or module.ceil_mode or getattr(module, "dilation", 1) not in (1, (1, 1)):
+            self.refuse(node, "has a padding, a dilation or ceil_mode=True")
+        if getattr(module, "return_indices", False) or getattr(module, "divisor_override", None) is not None:
+            self.refuse(node, "returns indices or has a divisor of its own")
+        for what, first, others in (("kernel", kernel, kernels), ("stride", stride, strides)):
+            if any(other != first for other in others):
+                self.refuse(node, f"has the {what} {(first, *others)}, allowed: the same in both directions")
+        return WindowPool(path, (self._source(node),), "max" if isinstance(module, nn.MaxPool2d) else "average", kernel, stride)
 
     def _function(self, node: fx.Node):
         target: Any = node.target

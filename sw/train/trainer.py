@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from sw.golden.float32 import add
 from sw.golden.training import momentum_step
 from sw.runtime.errors import UserError
-from sw.train.costs import step_costs, training_macs
+from sw.train.costs import by_organisation, training_macs
 from sw.train.data import Data, batches
 from sw.train.golden_engine import Parameters
 from sw.train.network import Network
@@ -17,6 +17,8 @@ from sw.train.schedule import RATE, Schedule
 from sw.train.shapes import channels, shapes
 
 Tell = Callable[[str], None]
+Moment = Literal["", "before", "after"]     # of a state that may be saved: beside a reconfiguration that was due, or behind any epoch
+Done = Callable[["Trainer", Moment], None]
 
 
 class Engine(Protocol):
@@ -39,6 +41,10 @@ class Hook:
 
     def gradient(self, trainer: "Trainer", by_parameter: Parameters, loss: float):
         """Before each update: may change the gradients in `by_parameter`; `loss` is the batch's mean cross entropy."""
+
+    def due(self, trainer: "Trainer", epoch: int) -> bool:
+        """Whether the state between epoch `epoch` (from 0) and `after_epoch` is to be saved too: a reconfiguration is about to happen."""
+        return False
 
     def after_epoch(self, trainer: "Trainer", epoch: int) -> bool:
         """Behind epoch `epoch` (from 0): may replace `trainer.network`, `.parameters` and `.velocity`; returns whether it did."""
@@ -78,7 +84,8 @@ class Settings:
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """What is known of an epoch: mean loss of its steps, accuracy on the test images behind it, and what it was trained as: images in a
-    step, output channels of the convolutions, multiply-adds of a step for each image, a step's cycles (estimates) by organisation."""
+    step, output channels of the convolutions, multiply-adds of a step for each image; estimates of a step by organisation: cycles,
+    utilisation (0..1), energy (pJ)."""
 
     loss: float
     accuracy: float
@@ -86,6 +93,8 @@ class Epoch:
     channels: dict[str, int]
     macs: int
     cycles: dict[str, int]
+    utilisation: dict[str, float]
+    energy: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -119,6 +128,7 @@ class Trainer:
         self.parameters = dict(parameters) if parameters is not None else network.parameters(settings.seed)
         self.velocity = {name: np.zeros_like(value) for name, value in self.parameters.items()}
         self.history: list[Epoch] = []
+        self.pending = False        # whether a reconfiguration that was due behind the last epoch has still to happen
         self.schedule = Schedule(epochs=settings.epochs, rate=settings.rate)
         self._make, self._engine = engine, engine(network)
 
@@ -127,20 +137,32 @@ class Trainer:
         """Epochs that are done."""
         return len(self.history)
 
-    def go_on_from(self, network: Network, parameters: Parameters, velocity: Parameters, history: list[Epoch]):
-        """Take the place of a run that has come so far."""
+    def go_on_from(self, network: Network, parameters: Parameters, velocity: Parameters, history: list[Epoch], pending: bool = False):
+        """Take the place of a run that has come so far; `pending`: up to a reconfiguration, which `run` then begins with."""
         self.network, self.parameters, self.velocity, self.history = network, dict(parameters), dict(velocity), list(history)
+        self.pending = pending
         self._engine = self._make(network)
 
-    def run(self, *, tell: Tell = lambda text: None, done: Callable[["Trainer"], None] = lambda trainer: None):
-        """Train until the last epoch; `tell` hears of every step, `done` is called behind every epoch. Raises UserError if it diverges."""
+    def run(self, *, tell: Tell = lambda text: None, done: Done = lambda trainer, moment: None):
+        """Train until the last epoch; `tell` hears of every step, `done` is called with every state worth saving: behind each epoch, where
+        a reconfiguration is due before it (then `pending`) and after it. Raises UserError if it diverges."""
+        if self.pending:
+            self._behind_epoch(done)
         while self.epoch < self.settings.epochs:
             self.history.append(self._train_epoch(self.epoch, tell))
-            if self.hook.after_epoch(self, self.epoch - 1):
-                self._engine = self._make(self.network)
-                # What has changed may change the accuracy.
-                self.history[-1] = replace(self.history[-1], accuracy=self.accuracy())
-            done(self)
+            self.pending = self.hook.due(self, self.epoch - 1)
+            self._behind_epoch(done)
+
+    def _behind_epoch(self, done: Done):
+        due = self.pending
+        if due:
+            done(self, "before")
+        if self.hook.after_epoch(self, self.epoch - 1):
+            self._engine = self._make(self.network)
+            # What has changed may change the accuracy.
+            self.history[-1] = replace(self.history[-1], accuracy=self.accuracy())
+        self.pending = False
+        done(self, "after" if due else "")
 
     def _train_epoch(self, epoch: int, tell: Tell) -> Epoch:
         losses, batch = [], self.hook.batch(self)
@@ -151,9 +173,8 @@ class Trainer:
             if not np.isfinite(losses[-1]):
                 raise UserError(f"the loss is no number any more in epoch {epoch + 1}, step {number + 1}: a lower rate may help")
             tell(f"epoch {epoch + 1} of {self.settings.epochs}, step {number + 1} of {steps}, loss {losses[-1]:.3f}{done}")
-        costs = step_costs(self.network, batch)
         return Epoch(loss=float(np.mean(losses)), accuracy=self.accuracy(), batch=batch, channels=channels(self.network),
-                     macs=training_macs(self.network), cycles={organisation: cost.cycles for organisation, cost in costs.items()})
+                     macs=training_macs(self.network), **by_organisation(self.network, batch))
 
     def step(self, images: np.ndarray, labels: np.ndarray, rate: float) -> float:
         """One step over a batch; returns its mean cross entropy before the update."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from sw.train.lower.step import Group
 from sw.train.machine_steps import Batch
-from sw.train.network import INPUT, Conv, Layer, Linear, Network, Norm, Pool, digits_resnet
+from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool, WindowPool, digits_resnet
 
 
 def little(width: int = 6, image: int = 4, classes: int = 5) -> Network:
@@ -26,6 +26,15 @@ def plain(width: int = 8, classes: int = 3) -> Network:
         Conv("first", (INPUT,), 2, width, kernel=1, pad=0), Norm("norm", ("first",), width, 4, relu=True),
         Conv("second", ("norm",), width, width, kernel=2, stride=2, pad=0), Norm("norm2", ("second",), width, 4),
         Pool("mean", ("norm2",)), Linear("classes", ("mean",), width, classes)), classes)
+
+
+def pools(image: int, first: tuple[str, int, int], second: tuple[str, int, int], width: int = 6, classes: int = 5) -> Network:
+    """A network with two poolings: the one behind a ReLU, where many pixels are equal, the other behind a convolution; its result is read
+    twice."""
+    return Network("pools", (image, image, 1), (
+        Conv("conv1", (INPUT,), 1, width), Norm("norm1", ("conv1",), width, width, relu=True), WindowPool("pool1", ("norm1",), *first),
+        Conv("conv2", ("pool1",), width, width), WindowPool("pool2", ("conv2",), *second), Norm("norm2", ("pool2",), width, width),
+        Add("sum", ("norm2", "pool2")), Pool("mean", ("sum",)), Linear("classifier", ("mean",), width, classes)), classes)
 
 
 def batches(rng: np.random.Generator, network: Network, size: int, count: int) -> list[Batch]:

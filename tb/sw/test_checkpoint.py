@@ -49,7 +49,7 @@ def test_resumed(tmp_path, hook):
     whole = trainer(epochs=4, hook=hook())
     whole.run()
 
-    def cut_off(run: Trainer):
+    def cut_off(run: Trainer, _moment: str):
         checkpoint.save(path, run, RUN)
         if run.epoch == 2:
             raise KeyboardInterrupt
@@ -59,7 +59,7 @@ def test_resumed(tmp_path, hook):
     run = trainer(epochs=4, hook=hook())
     checkpoint.resume(str(path), run, RUN)
     assert run.epoch == 2
-    run.run(done=lambda run: checkpoint.save(path, run, RUN))
+    run.run(done=lambda run, _: checkpoint.save(path, run, RUN))
     same(run.parameters, whole.parameters)
     same(run.velocity, whole.velocity)
     assert run.history == whole.history and run.network == whole.network
@@ -80,7 +80,7 @@ def test_cut_off_within_an_epoch(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer(epochs=2).run(tell=tell, done=lambda run: checkpoint.save(path, run, RUN))
+        trainer(epochs=2).run(tell=tell, done=lambda run, _: checkpoint.save(path, run, RUN))
     run = trainer(epochs=2)
     checkpoint.resume(str(path), run, RUN)
     assert run.epoch == 1

@@ -337,8 +337,18 @@ def test_batch_growth():
     assert grown(half, network, 32, 8) == 32
     hook = Pruning(0.2, 2, grow=4)
     trainer, _ = trainer_of(hook)
+    assert [hook.due(trainer, epoch) for epoch in range(4)] == [False, True, False, True]
     trainer.network, trainer.parameters = half, half.parameters(0)
     trainer.velocity = {name: np.zeros_like(value) for name, value in trainer.parameters.items()}
     assert hook.batch(trainer) == 12       # 8 * values // half_values is 15
     trainer.run()
     assert {epoch.batch for epoch in trainer.history} == {12}
+
+
+def test_a_batch_of_almost_all_images():
+    """Of 40 images: whole steps of 12 beside the first 8 are 32; sub-batches of 4 fit. Without growth, 8."""
+    for grow, batch in ((12, 32), (0, 8)):
+        hook = Pruning(0.2, 2, grow=grow)
+        trainer, _ = trainer_of(hook)
+        trainer.network = with_channels(trainer.network, {layer.name: 1 for layer in trainer.network.layers if isinstance(layer, Conv)})
+        assert hook.batch(trainer) == batch

@@ -14,13 +14,15 @@ from torch import nn  # noqa: E402  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from sw.cli.main import main  # noqa: E402
+from sw.golden import training  # noqa: E402
+from sw.golden.float32 import narrow  # noqa: E402
 from sw.runtime.errors import UserError  # noqa: E402
-from sw.train import data, models  # noqa: E402
+from sw.train import data, engines, models  # noqa: E402
 from sw.train.data import batches  # noqa: E402
-from sw.train.network import INPUT, Add, Conv, Linear, Norm, Pool, digits_resnet  # noqa: E402
+from sw.train.network import INPUT, Add, Conv, Linear, Norm, Pool, WindowPool, digits_resnet  # noqa: E402
 from sw.train.torch_engine import TorchEngine, from_torch, plain_kernels, to_torch  # noqa: E402
-from sw.train.torch_front import copy_back, network_of, parameters_of  # noqa: E402
-from tb.sw.train_works import few, same, trainer  # noqa: E402
+from sw.train.torch_front import THEIRS, copy_back, network_of, parameters_of  # noqa: E402
+from tb.sw.train_works import CONFIG, few, same, trainer  # noqa: E402
 
 IMAGE = (8, 8, 1)
 
@@ -104,7 +106,8 @@ def logits_of(module: nn.Module, images: np.ndarray) -> np.ndarray:
     Plain(conv(outputs=6), nn.GroupNorm(3, 6), tail=lambda x: torch.flatten(functional.adaptive_avg_pool2d(x, (1, 1)), 1), channels=6),
     Plain(conv(padding=0), tail=lambda x: torch.mean(x, [-1, -2], keepdim=True).flatten(1)),
     Plain(conv(), tail=lambda x: torch.add(x, x).relu().mean(dim=(2, 3))),
-], ids=["residual", "relus", "functions", "methods", "addition"])
+    Plain(conv(), nn.MaxPool2d(3, 2), conv(8), nn.AvgPool2d((2, 2), 1)),
+], ids=["residual", "relus", "functions", "methods", "addition", "poolings"])
 def test_the_same_function(module):
     """Logits of our engine with the module's parameters = PyTorch's."""
     network, images = network_of(module, "net", IMAGE), few().train_images
@@ -135,7 +138,14 @@ def test_parameters_both_ways():
 
 
 @pytest.mark.parametrize("module, message", [
-    (Plain(conv(), nn.MaxPool2d(2)), "layers.1 (MaxPool2d) is not supported"),
+    (Plain(conv(), nn.LPPool2d(2, 2)), "layers.1 (LPPool2d) is not supported"),
+    (Plain(conv(), nn.MaxPool2d(2, padding=1)), "layers.1 (MaxPool2d) has a padding, a dilation or ceil_mode=True"),
+    (Plain(conv(), nn.MaxPool2d(2, dilation=2)), "layers.1 (MaxPool2d) has a padding, a dilation or ceil_mode=True"),
+    (Plain(conv(), nn.AvgPool2d(2, ceil_mode=True)), "layers.1 (AvgPool2d) has a padding, a dilation or ceil_mode=True"),
+    (Plain(conv(), nn.AvgPool2d(2, divisor_override=3)), "layers.1 (AvgPool2d) returns indices or has a divisor of its own"),
+    (Plain(conv(), nn.MaxPool2d((2, 3))), "layers.1 (MaxPool2d) has the kernel (2, 3), allowed: the same in both directions"),
+    (Plain(conv(), nn.AvgPool2d(3, (1, 2))), "layers.1 (AvgPool2d) has the stride (1, 2), allowed: the same in both directions"),
+    (Plain(conv(), nn.MaxPool2d(9)), "layers.1 has a kernel of 9 and stride 9 on (8, 8, 8)"),
     (Plain(conv(), nn.BatchNorm2d(8)), "layers.1 (BatchNorm2d) is not supported"),
     (Plain(conv(bias=True)), "layers.0 (Conv2d) has a bias, allowed: bias=False"),
     (Plain(conv(), conv(8, groups=2)), "layers.1 (Conv2d) has groups, a dilation or a padding that is not of zeros"),
@@ -251,6 +261,48 @@ def test_gradients_beside_the_golden_engine():
     for name in golden:
         size = np.linalg.norm(golden[name]) * np.linalg.norm(ours[name])
         assert (golden[name].astype(float) * ours[name]).sum() / size > 0.995, name
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(8, 2, 2), (9, 3, 2), (7, 2, 3)])
+def test_golden_poolings_beside_autograd(kind, size, kernel, stride):
+    """Values and gradients of one pooling; no two pixels are equal."""
+    print("seed 6")
+    rng = np.random.default_rng(6)
+    x = narrow((rng.permutation(size * size * 3) / 128 - 1).astype(np.float32).reshape(1, size, size, 3))
+    given = torch.tensor(x.transpose(0, 3, 1, 2).copy(), requires_grad=True)
+    result = (functional.max_pool2d if kind == "max" else functional.avg_pool2d)(given, kernel, stride)
+    gradient = narrow(rng.standard_normal(tuple(result.shape)).astype(np.float32))
+    result.backward(torch.tensor(gradient))
+    gradient = gradient.transpose(0, 2, 3, 1)
+    if kind == "max":
+        y = training.max_pool(x, kernel, stride)
+        back = training.max_pool_backward(gradient, x, y, kernel, stride)
+    else:
+        y, back = training.average_pool(x, kernel, stride), training.average_pool_backward(gradient, x.shape, kernel, stride)
+    assert given.grad is not None
+    for found, wanted in ((y, result.detach()), (back, given.grad)):
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), wanted.numpy(), rtol=2.0**-8, atol=1e-6)
+
+
+def test_gradients_of_a_network_with_poolings():
+    """PyTorch's own of the module, those of the engine `torch`, and in their direction the golden engine's."""
+    module = Plain(conv(), nn.GroupNorm(2, 8), nn.MaxPool2d(3, 2), conv(8), nn.GroupNorm(2, 8), nn.ReLU(), nn.AvgPool2d(2, 1))
+    network = network_of(module, "net", IMAGE)
+    pools = [layer for layer in network.layers if isinstance(layer, WindowPool)]
+    assert pools == [WindowPool("layers.2", ("layers.1",), "max", 3, 2), WindowPool("layers.6", ("layers.4",), "average", 2, 1)]
+    x, labels = next(batches(few(), batch=16, seed=0, epoch=0))
+    parameters = parameters_of(module, network)
+    with plain_kernels():
+        functional.cross_entropy(module(torch.tensor(x.transpose(0, 3, 1, 2).copy())), torch.tensor(labels)).backward()
+    wanted = {name: from_torch(value.grad) for name, value in module.named_parameters() if value.grad is not None}
+    golden, ours = (engines.engine(engine, CONFIG)(network).gradients(parameters, x, labels, 1 / 16)[1] for engine in ("golden", "torch"))
+    renamed = {f"{name}.{THEIRS[part]}": (name, part) for name, part in (key.rsplit(".", 1) for key in parameters)}
+    for key, value in wanted.items():
+        name = ".".join(renamed[key])
+        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+        size = np.linalg.norm(golden[name]) * np.linalg.norm(value)
+        assert (golden[name].astype(float) * value).sum() / size > 0.99, name
 
 
 def test_channels_that_pruning_took_out():

@@ -35,16 +35,25 @@ def test_run(images, tmp_path, capsys):
     found = json.loads(made.read_text())
     assert found["rtl_steps"] == [] and len(found["epochs"]) == 2
     for epoch in found["epochs"]:
-        assert set(epoch) >= {"loss", "accuracy", "channels", "macs", "cycles"}
+        assert set(epoch) >= {"loss", "accuracy", "channels", "macs", "cycles", "utilisation", "energy"}
         assert epoch["channels"]["block2.conv2"] == 8 and 0 <= epoch["accuracy"] <= 1
-        assert set(epoch["cycles"]) == {"1G1C", "1G4C", "4G4C", "1G1F", "4G1F"} and min(epoch["cycles"].values()) > 0
+        for cost in ("cycles", "utilisation", "energy"):
+            assert set(epoch[cost]) == {"1G1C", "1G4C", "4G4C", "1G1F", "4G1F"} and min(epoch[cost].values()) > 0
     lines = out.splitlines()
-    assert lines[0] == f"{MODEL} on 32 images of few, engine golden (small-bf16), batch 16, in sub-batches of 4, seed 0"
+    assert lines[0] == f"{MODEL} on 32 images of few, engine golden (small-bf16), batch 16, in sub-batches of 4, rate 0.05, seed 0"
     assert len(lines) == 7 and lines[3].split()[:2] == ["1", f"{found['epochs'][0]['loss']:.4f}"]
     assert lines[-1] == f"accuracy {found['epochs'][1]['accuracy']:.1%} on 16 other images"
     text = report.read_text()
-    assert text.startswith("<!doctype html>") and "http" not in text and text.count("<svg") == 5
+    assert text.startswith("<!doctype html>") and "http" not in text and text.count("<svg") == 8
     assert sorted(os.listdir(tmp_path)) == ["page.html", "run.json"]
+
+
+def test_a_batch_that_grows(images, capsys):
+    """As channels go; what is left would hold more images than there are."""
+    assert main([*QUICK, "--data", images, "--prune", "0.9", "--prune-every", "1", "--prune-below", "0.7", "--prune-grow", "3",
+                 "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [epoch["batch"] for epoch in found["epochs"]] == [16, 31] and found["left"]["macs"] < found["dense"]["macs"]
 
 
 def test_json_to_standard_output(images, capsys):
@@ -55,17 +64,17 @@ def test_json_to_standard_output(images, capsys):
 def test_resume(images, tmp_path, capsys, monkeypatch):
     """Interrupted behind the first epoch, the command goes on to the same bits."""
     whole, cut = tmp_path / "whole.npz", tmp_path / "cut.npz"
-    argv = [*QUICK, "--data", images, "--prune", "0.2", "--checkpoint"]
+    argv = [*QUICK, "--data", images, "--prune", "0.2", "--rate", "0.04", "--checkpoint"]
     assert main([*argv, str(whole)]) == 0
-    save = checkpoint.save
+    keep = checkpoint.keep
 
-    def interrupted(path, run, about):
-        save(path, run, about)
+    def interrupted(path, run, about, moment):
+        keep(path, run, about, moment)
         raise KeyboardInterrupt
 
     # The command silences warnings on its way out, which is for processes that end.
     with monkeypatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(checkpoint, "save", interrupted)
+        patch.setattr(checkpoint, "keep", interrupted)
         assert main([*argv, str(cut)]) == 130
     assert capsys.readouterr().err == "flexwave: interrupted\n"
     assert len(checkpoint.load(str(cut)).history) == 1
@@ -76,6 +85,10 @@ def test_resume(images, tmp_path, capsys, monkeypatch):
             np.testing.assert_array_equal(found[name], wanted[name], name)
     assert main([*QUICK, "--data", images, "--checkpoint", str(cut), "--resume"]) == 2
     assert capsys.readouterr().err == f"flexwave: checkpoint = {str(cut)!r} is of a run with prune = 0.2, not None\n"
+    for option, wrong in (("--rate", "rate = 0.04, not 0.02"), ("--prune-every", "prune_every = 3, not 2"),
+                          ("--prune-below", "prune_below = 0.005, not 1e-05"), ("--prune-grow", "prune_grow = 0, not 8")):
+        assert main([*argv, str(cut), "--resume", option, wrong.rpartition(" ")[2]]) == 2
+        assert capsys.readouterr().err == f"flexwave: checkpoint = {str(cut)!r} is of a run with {wrong}\n"
     assert main([*argv, str(cut)]) == 2
     assert capsys.readouterr().err == f"flexwave: checkpoint = {str(cut)!r} exists: --resume goes on from it\n"
 
@@ -107,9 +120,17 @@ def number_model():
     (["digits-resnet", "--batch", "2000"], "batch = 2000 is outside 1..1437, the images to train on"),
     (["digits-resnet", "--sub-batch", "5"], "sub_batch = 5 does not divide batch = 32"),
     (["digits-resnet", "--seed", "-1"], "seed = -1 is outside 0..2147483647"),
-    (["digits-resnet", "--prune", "1"], "prune = 1 is not between 0 and 1"),
-    (["digits-resnet", "--prune", "nan"], "prune = nan is not between 0 and 1"),
+    (["digits-resnet", "--prune", "1"], "prune = '1' is not a number between 0 and 1"),
+    (["digits-resnet", "--prune", "nan"], "prune = 'nan' is not a number between 0 and 1"),
     (["digits-resnet", "--prune", "much"], "prune = 'much' is not a number between 0 and 1"),
+    *((["digits-resnet", "--rate", text], f"rate = {text!r} is not a positive number") for text in ("0", "-1", "inf", "nan", "fast")),
+    *((["digits-resnet", "--prune", "0.7", "--prune-below", text], f"prune_below = {text!r} is not a positive number")
+      for text in ("0", "-1", "nan", "inf", "little")),
+    (["digits-resnet", "--prune", "0.7", "--prune-every", "0"], "prune_every = 0 is outside 1..100000"),
+    (["digits-resnet", "--prune", "0.7", "--prune-every", "2.5"], "prune_every = '2.5' is not an integer in 1..100000"),
+    (["digits-resnet", "--prune", "0.7", "--prune-grow", "-8"], "prune_grow = -8 is outside 0..2147483647"),
+    (["digits-resnet", "--prune", "0.7", "--sub-batch", "4", "--prune-grow", "6"], "prune_grow = 6 is no multiple of sub_batch = 4"),
+    *((["digits-resnet", f"--prune-{name}", "1"], f"prune_{name}: --prune-{name} needs --prune") for name in ("every", "below", "grow")),
     (["tb.sw.test_train_cli:grouped", "--prune", "0.2"],
      "digits-resnet: norm1 has groups of 8 of 16 channels, to prune it needs one group of all"),
     (["digits-resnet", "--rtl-steps", "-1"], "rtl_steps = -1 is outside 0..2147483647"),

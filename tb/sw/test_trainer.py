@@ -99,12 +99,35 @@ def trainer_loss(run: Trainer) -> float:
 
 def test_hook():
     hook = Recorder()
-    run = trainer(data=few(16), hook=hook, epochs=2, batch=16)
+    run = trainer(data=few(16, 200), hook=hook, epochs=2, batch=16)
     run.run()
     assert hook.calls == [("gradient", True), ("epoch", 0), ("gradient", True), ("epoch", 1)]
     assert [epoch.channels["conv1"] for epoch in run.history] == [4, 8]
+    # The first epoch's accuracy is that of the network which the hook left, not of the one that was trained.
+    network = digits_resnet(width=8, group=0)
+    found = GoldenEngine(network, tile=8, lanes=4).forward(network.parameters(1), run.data.test_images).activations["classifier"]
+    assert run.history[0].accuracy == np.mean(found.argmax(axis=1) == run.data.test_labels)
     # The gradient of the last step was the hook's: rate 0.025 of the cosine's start, on a bias and a velocity of zero.
     np.testing.assert_allclose(run.parameters["classifier.bias"], np.full(10, -0.025), rtol=1e-6)
+
+
+class Due(Recorder):
+    """As the Recorder, and the state before its second call is to be kept too."""
+
+    def due(self, trainer: Trainer, epoch: int) -> bool:
+        return epoch == 1
+
+
+def test_moments():
+    """What `done` is called with, and when; one that goes on from before a reconfiguration begins with it."""
+    hook, moments = Due(), []
+    run = trainer(data=few(16), hook=hook, epochs=3, batch=16)
+    run.run(done=lambda run, moment: moments.append((run.epoch, moment, run.pending, len(hook.calls))))
+    assert moments == [(1, "", False, 2), (2, "before", True, 3), (2, "after", False, 4), (3, "", False, 6)]
+    again, calls = trainer(data=few(16), hook=Due(), epochs=3, batch=16), []
+    again.go_on_from(run.network, run.parameters, run.velocity, run.history[:2], pending=True)
+    again.run(done=lambda run, moment: calls.append((run.epoch, moment)))
+    assert calls == [(2, "before"), (2, "after"), (3, "")]
 
 
 class Growing(Hook):

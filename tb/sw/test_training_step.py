@@ -41,8 +41,9 @@ def test_groups(sizes):
 
 
 def test_one_group_of_all_layers():
+    """Of four sub-batches."""
     network = little()
-    check(SMALL, network, 8, 23, steps=2, groups=in_groups(network, ("conv1", 4)))
+    check(SMALL, network, 16, 23, steps=2, groups=in_groups(network, ("conv1", 4)))
 
 
 def test_what_stays_on_the_chip_never_reaches_memory():

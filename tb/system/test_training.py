@@ -9,7 +9,7 @@ from sw.cli.main import main
 from sw.train import data
 from sw.train.machine_steps import run_steps
 from sw.train.network import digits_resnet
-from tb.sw.step_works import batches, in_groups, trained
+from tb.sw.step_works import batches, in_groups, pools, trained
 from tb.sw.train_works import few
 
 SMALL = Config.load("small-bf16")
@@ -31,6 +31,16 @@ def test_serialised_batch():
     groups = in_groups(network, ("conv1", 4), ("block2.conv1", 8), ("pool", 8))
     step, = run_steps(SMALL, network, trained(rng, network), batches(rng, network, 8, 1), groups=groups)
     assert step.different == () and step.cycles == step.model_cycles
+
+
+def test_poolings():
+    """Windows that overlap and windows that do not, with rests, in groups: every tensor, cycles as predicted."""
+    print("seed 32")
+    rng, network = np.random.default_rng(32), pools(8, ("max", 3, 2), ("average", 2, 1))
+    other = pools(7, ("average", 3, 2), ("max", 2, 2))
+    for one, groups in ((network, None), (other, in_groups(other, ("conv1", 4), ("conv2", 8)))):
+        step, = run_steps(SMALL, one, trained(rng, one), batches(rng, one, 8, 1), groups=groups)
+        assert step.different == () and step.cycles == step.model_cycles
 
 
 def test_command(monkeypatch, tmp_path):

@@ -10,16 +10,29 @@ NAMES = ("sums", "x", "each", "t", "rounded", "power", "value")     # of what li
 MOST_IMAGES = 255       # a step between blocks of fp32 numbers fits the vector unit's instruction
 
 
-def cross_entropy(code: Code, sums: Tensor, bias: Tensor, logits: Tensor, minus_wanted: Tensor, gradient: Tensor, by_bias: Tensor,
-                  images: int, share: float):
-    """logits = sums + bias; gradient = (softmax(logits) - wanted) * share, and that of the bias. `minus_wanted`: minus the labels, one-hot,
-    bf16. Columns that fill up the last block count as classes without any chance."""
+def bias_gradient(code: Code, gradient: Tensor, by_bias: Tensor, images: int):
+    """The sum of the logits' gradients over all images."""
+    code.phase()
+    place, sums = code.place(gradient, iter(code.free_slices)), code.stay(by_bias.rows)
+    total, zero = code.register(), code.in_register(0.0)
+    code.load(gradient, place)
+    code.vector(by_bias.rows, zero, into=sums.at(0))
+    for block in range(gradient.blocks):
+        code.vector(images, place.at(block), into=total, result=Result.SUM)
+        code.vector(1, total, into=sums.at(0, block))
+    code.store(by_bias, sums)
+
+
+def cross_entropy(code: Code, sums: Tensor, bias: Tensor, logits: Tensor, minus_wanted: Tensor, gradient: Tensor, images: int,
+                  share: float):
+    """logits = sums + bias; gradient = (softmax(logits) - wanted) * share. `minus_wanted`: minus the labels, one-hot, bf16. Columns that
+    fill up the last block count as classes without any chance."""
     rows, blocks, side = sums.rows, sums.blocks, code.config.array.side
     if rows > MOST_IMAGES or rows * (blocks + 2 + max(blocks - 2, 0)) > code.config.buffers.slice_words:
         raise CompileError(f"batch = {images} is outside 1..{MOST_IMAGES} samples that the classifier's phase can hold")
     code.phase()
     span = (side - 1).bit_length()
-    biases, by_biases, no_class = code.stay(bias.rows), code.stay(by_bias.rows), code.stay(blocks)
+    biases, no_class = code.stay(bias.rows), code.stay(blocks)
     code.load(bias, biases)
     code.load(code.memory.regions["no_class"], no_class)
     one, minus_one, log2_e, magic, minus_magic = (code.in_register(value) for value in (1, -1, LOG2_E, MAGIC, -MAGIC))
@@ -67,10 +80,7 @@ def cross_entropy(code: Code, sums: Tensor, bias: Tensor, logits: Tensor, minus_
         code.vector(images, value.at(block), factor=each.at(0), into=x.at(block))
         code.vector(images, x.at(block), addend=wanted.at(block), into=x.at(block))
         code.vector(images, x.at(block), factor=portion, into=result.at(block))
-        code.vector(images, result.at(block), into=part, result=Result.SUM)
-        code.vector(1, part, into=by_biases.at(0, block))
     code.store(gradient, result)
-    code.store(by_bias, by_biases)
 
 
 def no_class_values(classes: int, blocks: int, side: int) -> list[list[float]]:

@@ -48,7 +48,7 @@ class Convolution:
         # Slices for pixels, for results, the others for stationary tiles.
         pitch = pitch_of(self.config, (pieces[0][1] - pieces[0][0]) * self.in_pixels)
         reach, words = self.depth.reach, self.config.buffers.slice_words
-        fitting = self.k_blocks if stays[0] else min(self.k_blocks, words // pitch // reach * reach)
+        fitting = self.k_blocks if stays[0] or self.k_blocks * pitch <= words else words // pitch // reach * reach
         together = ceil_div(self.k_blocks, fitting)
         needed = (0 if stays[0] else together), (0 if stays[1] else 1)
         if len(free) <= sum(needed):

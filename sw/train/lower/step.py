@@ -14,15 +14,15 @@ from gen.config import Config
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import blocks_of, pitch_of, round_up
 from sw.compiler.window import Window
-from sw.train.lower import elementwise, norm, products, weights
-from sw.train.lower.classifier import cross_entropy
+from sw.train.lower import elementwise, norm, pooling, products, weights
+from sw.train.lower.classifier import bias_gradient, cross_entropy
 from sw.train.lower.convolution import Convolution
 from sw.train.lower.memory import ALIGNMENT, Memory, Tensor
 from sw.train.lower.phase import Code, Place, Range
 from sw.train.lower.program import TrainingProgram, parameters_of, taps_of
 from sw.train.lower.weight_gradient import WeightGradient
 from sw.train.lower.weights import Rule
-from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool
+from sw.train.network import INPUT, Add, Conv, Layer, Linear, Network, Norm, Pool, WindowPool
 from sw.train.shapes import shapes
 
 SCRATCH = 4         # slices that a phase needs besides those in which tensors stay
@@ -181,7 +181,11 @@ class Lowering:
     def _read_later(self, name: str) -> bool:
         """Whether a layer's result is read from memory: by the backward pass, or by another group."""
         readers = [layer for layer in self.network.layers if name in layer.inputs]
-        return not readers or any(isinstance(layer, Conv | Linear | Norm) or layer.name not in self.group.layers for layer in readers)
+        # The backward pass of a pooling compares what it read with its maxima.
+        compared = any(isinstance(layer, WindowPool) and layer.kind == "max" and layer.inputs[0] != INPUT
+                       for layer in (self.layers[name], *readers))
+        return not readers or compared or any(
+            isinstance(layer, Conv | Linear | Norm) or layer.name not in self.group.layers for layer in readers)
 
     def _fetch(self, tensor: Tensor, readers: int) -> Tensor:
         """A tensor of another group: if several layers read it, it is brought once."""
@@ -240,12 +244,15 @@ class Lowering:
                 elementwise.add_relu(code, inputs[0], inputs[1], result, self._mask(layer.name), images, pixels)
             case Pool():
                 elementwise.pool(code, inputs[0], result, images, self._pixels(layer.inputs[0]))
+            case WindowPool():
+                pool = pooling.maximum if layer.kind == "max" else pooling.average
+                pool(code, self._windows(layer), inputs[0], result)
             case Linear():
                 sums, gradient = self._tensor(f"{layer.name}.sums", layer.name, 2), self._tensor(f"{layer.name}.by_result", layer.name)
                 self._product(inputs[0], regions[f"{layer.name}.weight.forward"], sums, self._window(layer), layer.channels, layer.outputs)
                 self._release({})
-                cross_entropy(code, sums, regions[f"{layer.name}.bias"], result, self._part(regions["minus_wanted"], 1), gradient,
-                              self._into(f"{layer.name}.bias"), images, 1 / self.batch)
+                cross_entropy(code, sums, regions[f"{layer.name}.bias"], result, self._part(regions["minus_wanted"], 1), gradient, images,
+                              1 / self.batch)
                 self.gradients[layer.name] = f"{layer.name}.by_result"
 
     def _window(self, layer: Conv | Linear) -> Window:
@@ -256,6 +263,11 @@ class Lowering:
         height, width, _ = self.shapes[layer.inputs[0]]
         return Window(images=images, height=height, width=width, kernel=(layer.kernel, layer.kernel), stride=layer.stride,
                       padding=(layer.pad, layer.pad, layer.pad, layer.pad))
+
+    def _windows(self, layer: WindowPool) -> pooling.Windows:
+        """The windows of a pooling over the sub-batch."""
+        height, width, _ = self.shapes[layer.inputs[0]]
+        return pooling.Windows(self.images[1] - self.images[0], height, width, layer.kernel, layer.stride)
 
     def _norm(self, layer: Norm) -> tuple[norm.NormShape, norm.NormTensors]:
         """What the phases of a normalisation need to know."""
@@ -275,6 +287,8 @@ class Lowering:
         gradient = self._fetch(self._gradient(layer.name), 1 + isinstance(layer, Conv | Linear))
         if isinstance(layer, Conv | Linear):
             self._weight_gradient(layer, gradient)
+        if isinstance(layer, Linear):
+            bias_gradient(code, gradient, self._into(f"{layer.name}.bias"), images)
         if source == INPUT:
             return
         back = self._tensor(f"{layer.name}.back", source)
@@ -286,6 +300,10 @@ class Lowering:
                               layer.channels)
             case Pool():
                 elementwise.pool_backward(code, gradient, back, images, pixels)
+            case WindowPool(kind="max"):
+                pooling.maximum_backward(code, self._windows(layer), gradient, self._result(source), self._result(layer.name), back)
+            case WindowPool():
+                pooling.average_backward(code, self._windows(layer), gradient, back)
             case Add():
                 elementwise.masked(code, gradient, self._mask(layer.name), back, images, pixels)
                 self._pass_on(layer.inputs[1], f"{layer.name}.back")
