@@ -95,15 +95,15 @@ class LoadMoving(wiring.Component):
         taken, long = Signal.like(free), Signal()
         m.d.comb += taken.eq(Mux(long, streamed, 0))
         m.d.sync += [long.eq(begin & ~short), free.eq(Mux(begin & short, free + self.release - 1, free + self.release - taken))]
+        # What is given back comes late in the cycle: it is added to what the rest has come to.
+        rest = Signal.like(spare)
         with m.If(fresh):
-            m.d.sync += spare.eq(free + self.release - 2)           # if it is short: itself and one like it
+            m.d.comb += rest.eq(free - 2)               # if it is short: itself and one like it
         with m.Elif(long):
-            m.d.sync += spare.eq(free + self.release - (streamed << 1))
-        with m.Elif(follow):
-            m.d.sync += spare.eq(spare + self.release - 1)
+            m.d.comb += rest.eq(free - (streamed << 1))
         with m.Else():
-            m.d.sync += spare.eq(spare + self.release)
-
+            m.d.comb += rest.eq(spare - follow)
+        m.d.sync += spare.eq(rest + self.release)
         with m.If(fresh):
             m.d.sync += [fresh.eq(Mux(start, short & single, 1)), again.eq(start & short & ~single)]
         with m.Elif(again):
