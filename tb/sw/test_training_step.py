@@ -7,6 +7,7 @@ from gen.config import Config
 from sw.compiler.errors import CompileError
 from sw.model import functional
 from sw.runtime.errors import UserError
+from sw.train.channels import with_channels
 from sw.train.lower import elementwise
 from sw.train.lower.step import compile_step
 from sw.train.machine_steps import run_steps
@@ -27,6 +28,15 @@ def check(config: Config, network: Network, size: int, seed: int, steps: int = 1
 def test_little_network(organisation):
     """Channels that fill no whole blocks, images of 4 and of 16 pixels, three steps."""
     check(Config.load("tiny-bf16").organise(organisation), little(), 4, 20, steps=2)
+
+
+def test_pruned_network():
+    """Irregular channels behind a reconfiguration: means go on dividing by the channels that there were."""
+    left = {"conv1": 7, "block1.conv1": 5, "block1.conv2": 7, "block2.conv1": 11, "block2.conv2": 13, "block2.conv3": 13}
+    network = with_channels(digits_resnet(8, 0), left)
+    assert {layer.counted for layer in network.layers if isinstance(layer, Norm)} == {8, 16}
+    check(SMALL, network, 4, 26)
+    check(SMALL, network, 8, 27, groups=in_groups(network, ("conv1", 4)))
 
 
 def test_other_kernels():
