@@ -38,10 +38,10 @@ tables: $(STAMP)  ## write the generated tables
 	$(BIN)/python -m gen.tables --write
 
 test: $(STAMP)  ## every test
-	$(BIN)/pytest -q -n $(JOBS)
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 unit: $(STAMP)  ## the tests without formal proofs and system benches
-	$(BIN)/pytest -q -n $(JOBS) tb/unit tb/gen tb/sw tb/test_layout.py
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal tb/unit tb/gen tb/sw tb/test_layout.py
 
 formal: $(STAMP)  ## the formal proofs
 	$(BIN)/pytest -q tb/formal
