@@ -42,8 +42,8 @@ def by_images(code: Code, images: int, operands: Sequence[tuple[Tensor, int]], r
     place of the first operand where both are as large and neither stays on the chip."""
     words = max(rows * tensor.planes for tensor, rows in (*operands, *results))
     pieces = code.pieces(images, code.config.beat_words, words)
-    ends = operands[0], results[0]
-    in_place = ends[0][1] == ends[1][1] and not any(tensor in code.residents for tensor, _ in ends)
+    (source, rows), (target, result_rows) = operands[0], results[0]
+    in_place = (rows, source.planes) == (result_rows, target.planes) and not {source, target} & code.residents.keys()
 
     def parts(tile: ImageTile, slices: list[int]) -> list[tuple[Tensor, Place, Range, Range]]:
         block, first, stop = tile

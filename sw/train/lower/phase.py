@@ -40,9 +40,8 @@ class Code(Vectors):
     those in which tensors stay from phase to phase."""
 
     def __init__(self, config: Config, memory: Memory):
-        least = LEAST_SLICES
-        if config.buffers.slices < least:
-            raise CompileError(f"buffers.slices = {config.buffers.slices} is outside {least}..16 slices for training")
+        if config.buffers.slices < LEAST_SLICES:
+            raise CompileError(f"buffers.slices = {config.buffers.slices} is outside {LEAST_SLICES}..16 slices for training")
         if config.array.side < config.beat_words:
             raise CompileError(f"array.side = {config.array.side} is outside {config.beat_words}.. (the words of a beat) for training")
         super().__init__(Sequencer())
@@ -52,7 +51,7 @@ class Code(Vectors):
         self.without_memory: set[Tensor] = set()        # residents that nobody reads from memory
         self.values: dict[str, np.float32] = {}         # constants in their order
         self.constants = memory.tensor("constants", 1, MOST_CONSTANTS * self._constant_rows(), 2)
-        self._free = self._registers = 0
+        self._free = 0
         self._at_hand: dict[str, Stream] = {}
 
     # Phases, registers, constants

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from gen.isa import VECTOR_REGISTERS, Addend, Factor, LaneOperation, Post, Result
+from sw.compiler.emission import ADDRESSES
 from sw.compiler.errors import CompileError
 from sw.compiler.sequencer import Sequencer
-
-ADDRESSES = 1 << 16
 
 
 @dataclass(frozen=True)

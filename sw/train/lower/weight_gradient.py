@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gen.config import Unit
 from gen.isa import Output
+from sw.compiler.emission import ADDRESSES
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import blocks_of, ceil_div, pitch_of
 from sw.compiler.tiling import Depth
@@ -13,8 +14,6 @@ from sw.model.ideal import mode_of
 from sw.train.lower.memory import Tensor
 from sw.train.lower.phase import Code, Place
 from sw.train.lower.slots import Slots
-
-ADDRESSES = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,16 @@ class Part:
     n_block: int
     width: int
 
+    @property
+    def k_blocks(self) -> tuple[int, int]:
+        """The first block along k, and the one behind the last."""
+        return self.k_block, self.k_block + self.depth
+
+    @property
+    def n_blocks(self) -> tuple[int, int]:
+        """The same along n."""
+        return self.n_block, self.n_block + self.width
+
 
 def parts(code: Code, k: int, n: int, taps: int) -> Iterator[Part]:
     """All pieces of a stationary region in memory order (`sw.compiler.layout.pack_stationary`)."""
@@ -36,16 +46,21 @@ def parts(code: Code, k: int, n: int, taps: int) -> Iterator[Part]:
             word += taps * config.array.side * depth.depth(wave) * width
 
 
+def _load(code: Code, weights: Tensor, index: int, channels: tuple[int, int], outputs: tuple[int, int], all_channels: int, taps: int):
+    """Blocks first..stop-1 of channels, those of outputs, at all kernel positions: [channel block][kernel position][output block][side]."""
+    side, width = code.config.array.side, outputs[1] - outputs[0]
+    for number, block in enumerate(range(*channels)):
+        code.load(weights, Place(index, number * taps * width * side, width * side), blocks=(block, weights.blocks),
+                  rows=(outputs[0] * side, outputs[1] * side), block_step=all_channels)
+
+
 def pack_forward(code: Code, weights: Tensor, region: Tensor, channels: int, outputs: int, taps: int):
     """Stationary tiles of channels x outputs at each kernel position: blocks of the weights with rows and columns exchanged."""
     code.phase()
     side, all_channels = code.config.array.side, blocks_of(code.config, channels)
 
     def load(part: Part, slices):
-        rows = part.n_block * side, (part.n_block + part.width) * side
-        for block in range(part.depth):
-            code.load(weights, Place(slices[0], block * taps * part.width * side, part.width * side),
-                      blocks=(part.k_block + block, weights.blocks), rows=rows, block_step=all_channels)
+        _load(code, weights, slices[0], part.k_blocks, part.n_blocks, all_channels, taps)
 
     def compute(part: Part, slices):
         words = part.depth * part.width         # of a row of a tile
@@ -67,10 +82,7 @@ def pack_backward(code: Code, weights: Tensor, region: Tensor, channels: int, ou
     side, all_channels = code.config.array.side, blocks_of(code.config, channels)
 
     def load(part: Part, slices):
-        rows = part.k_block * side, (part.k_block + part.depth) * side
-        for block in range(part.width):
-            code.load(weights, Place(slices[0], block * taps * part.depth * side, part.depth * side),
-                      blocks=(part.n_block + block, weights.blocks), rows=rows, block_step=all_channels)
+        _load(code, weights, slices[0], part.n_blocks, part.k_blocks, all_channels, taps)
 
     def compute(part: Part, slices):
         words, half = part.depth * part.width, taps * side
