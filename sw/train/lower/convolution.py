@@ -1,14 +1,11 @@
 """A convolution, or a product, of tensors that may stay on the chip: what layers are made of that serialise a mini-batch."""
 
-from gen.config import Unit
 from gen.isa import Output
 from sw.compiler.emission import ADDRESSES
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import blocks_of, ceil_div, pitch_of
-from sw.compiler.tiling import Depth
-from sw.compiler.window import Walk, Window
-from sw.model.closed_form import row_limit
-from sw.model.ideal import mode_of
+from sw.compiler.tiling import FLOAT, Gemm, Share
+from sw.compiler.window import Window
 from sw.train.lower.memory import Tensor
 from sw.train.lower.phase import Code, Place, Range
 from sw.train.lower.slots import Slots
@@ -24,14 +21,13 @@ class Convolution:
     def __init__(self, code: Code, x: Tensor, stationary: Tensor, result: Tensor, window: Window, k: int, n: int):
         config = code.config
         self.code, self.config, self.x, self.stationary, self.result, self.window = code, config, x, stationary, result, window
-        self.depth, self.walk = Depth(config, k), None if window.plain else Walk(window, False)
-        self.k_blocks, self.n_blocks = blocks_of(config, k), blocks_of(config, n)
         self.in_pixels, self.out_pixels = window.height * window.width, window.out_height * window.out_width
-        reach = self.depth.reach
-        self.widths = [min(reach, self.n_blocks - block) for block in range(0, self.n_blocks, reach)]
-        modes = {mode_of(config, depth, width) for depth in {self.depth.depth(0), self.depth.depth(self.depth.waves - 1)}
-                 for width in self.widths}
-        self.limit = row_limit(config, modes)
+        gemm = Gemm(m=window.rows, n=n, k=k, a_dtype=FLOAT, b_dtype=FLOAT, output="fp32" if result.planes == 2 else FLOAT, window=window)
+        n_tiles = ceil_div(blocks_of(config, n), config.tile // config.array.side)
+        self.share = Share(config, gemm, 0, window.rows, 0, n_tiles, resident=True)
+        self.depth, self.walk, self.k_blocks = self.share.depth, self.share.walk, self.share.depth.blocks
+        self.widths = [self.share.width(number) for number in range(n_tiles)]
+        self.limit = self.share.row_limit()
         self.limit -= self.limit % 4 if self.limit > 4 else 0
         self.half = 0
         self.sources: list[tuple[Range, Place]] = []    # of the present piece: channel blocks, and where they are
@@ -106,23 +102,22 @@ class Convolution:
                 self.wave(n_tile, width, wave, row, count)
             planes = self.result.planes
             sequencer.add("StLBUF", [("half", self.half)], [target.slice], half=self.half,
-                          wide=self.config.array.unit is Unit.SINGLE or width > 1, rows=count,
+                          wide=self.share.stores_wide(width), rows=count,
                           output=Output.FP32 if planes == 2 else Output.BF16, slice=target.slice, address=target.at(0, row).address,
                           pitch=target.pitch * planes)
             self.half ^= 1
 
     def wave(self, n_tile: int, width: int, wave: int, row: int, rows: int):
         """A wave along k at all positions of the kernel."""
-        config, sequencer, taps, depth = self.config, self.code.sequencer, self.window.taps, self.depth
-        mode = mode_of(config, depth.depth(wave), width)
+        sequencer, taps, depth = self.code.sequencer, self.window.taps, self.depth
+        mode = self.share.mode(wave, width)
         index, address = self.stationary_tiles(n_tile, width, wave)
         (first, _), source = next(item for item in self.sources if item[0][0] <= depth.block(wave) < item[0][1])
         block = depth.block(wave) - first
-        moving, rate = {"address": source.at(block, row).address}, mode.parts.bit_length() - 1
+        moving, rate = {"address": source.at(block, row).address}, self.share.rate(mode, row, rows)
         if self.walk:
             x, y, pixel = self.walk.place(row)
             moving = {"address": (source.at(block).address + pixel) % ADDRESSES, "im2col": 1, "start_x": x, "start_y": y}
-            rate = self.walk.rate(row, rows, mode.parts, 2 if mode.tall and config.cores > 1 else 1)
         sequencer.add("LdLBUF_V", [index], slice=index, address=address, mode=mode, waves=taps)
         sequencer.add("LdLBUF_H", [source.slice], slice=source.slice, mode=mode, rate=rate, rows=rows, waves=taps, pitch=source.pitch,
                       **moving)
