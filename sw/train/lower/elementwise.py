@@ -1,14 +1,11 @@
 """Phases that treat every element alike: sums, masks, means over pixels, zeros between pixels, exchanged rows and columns."""
 
-from collections.abc import Callable, Sequence
-
 from gen.isa import MASK_ELEMENTS, Post, Result
 from sw.compiler.layout import ceil_div
+from sw.train.lower.images import ImagePhase, ImageTile, Part
 from sw.train.lower.memory import Tensor
 from sw.train.lower.phase import Code, Place, Range
 from sw.train.lower.vectors import Stream
-
-ImageTile = tuple[int, int, int]    # block, first image, image behind the last
 
 
 def mask_words(pixels: int) -> int:
@@ -35,86 +32,57 @@ def apply_mask(code: Code, images: int, pixels: int, values: Stream, mask: Strea
                     into=into.at(image * pixels))
 
 
-def by_images(code: Code, images: int, operands: Sequence[tuple[Tensor, int]], results: Sequence[tuple[Tensor, int]],
-              compute: Callable[..., None]):
-    """Some images of a channel block after the other. `operands` are read, `results` written, each with its rows for an image;
-    `compute(count, *streams)` does `count` images, where streams are those of the operands and of the results. The first result takes the
-    place of the first operand where both are as large and neither stays on the chip."""
-    words = max(rows * tensor.planes for tensor, rows in (*operands, *results))
-    pieces = code.pieces(images, code.config.beat_words, words)
-    (source, rows), (target, result_rows) = operands[0], results[0]
-    in_place = (rows, source.planes) == (result_rows, target.planes) and not {source, target} & code.residents.keys()
-
-    def parts(tile: ImageTile, slices: list[int]) -> list[tuple[Tensor, Place, Range, Range]]:
-        block, first, stop = tile
-        free, found = iter(slices), []
-        for number, (tensor, rows) in enumerate((*operands, *results)):
-            here = (block, block + 1), (first * rows, stop * rows)
-            again = in_place and number == len(operands)
-            found.append((tensor, found[0][1] if again else code.place(tensor, free, blocks=here[0], rows=here[1]), *here))
-        return found
-
-    def load(tile: ImageTile, slices: list[int]):
-        for tensor, place, blocks, rows in parts(tile, slices)[:len(operands)]:
-            code.load(tensor, place, blocks=blocks, rows=rows)
-
-    def step(tile: ImageTile, slices: list[int]):
-        compute(tile[2] - tile[1], *(place.at(0) for _, place, _, _ in parts(tile, slices)))
-
-    def store(tile: ImageTile, slices: list[int]):
-        for tensor, place, blocks, rows in parts(tile, slices)[len(operands):]:
-            code.store(tensor, place, blocks=blocks, rows=rows)
-
-    code.tiles([(block, *piece) for block in range(operands[0][0].blocks) for piece in pieces], load, step, store)
-
-
 def add_relu(code: Code, a: Tensor, b: Tensor, result: Tensor, mask: Tensor, images: int, pixels: int):
     """result = ReLU(a + b), and its mask."""
 
-    def compute(count: int, a: Stream, b: Stream, result: Stream, mask: Stream):
+    def compute(count: int, _: list[int], a: Stream, b: Stream, result: Stream, mask: Stream):
         code.vector(count * pixels, a, addend=b, post=Post.RELU, into=result)
         make_mask(code, count, pixels, result, mask)
 
-    code.phase()
-    by_images(code, images, [(a, pixels), (b, pixels)], [(result, pixels), (mask, mask_words(pixels))], compute)
+    ImagePhase(code, images, [Part(a, pixels), Part(b, pixels)], [Part(result, pixels), Part(mask, mask_words(pixels))]).run(compute)
 
 
 def masked(code: Code, gradient: Tensor, mask: Tensor, result: Tensor, images: int, pixels: int):
     """The gradient in front of a ReLU."""
-    code.phase()
-    by_images(code, images, [(gradient, pixels), (mask, mask_words(pixels))], [(result, pixels)],
-              lambda count, gradient, mask, result: apply_mask(code, count, pixels, gradient, mask, result))
+
+    def compute(count: int, _: list[int], gradient: Stream, mask: Stream, result: Stream):
+        apply_mask(code, count, pixels, gradient, mask, result)
+
+    ImagePhase(code, images, [Part(gradient, pixels), Part(mask, mask_words(pixels))], [Part(result, pixels)]).run(compute)
 
 
 def add(code: Code, a: Tensor, b: Tensor, result: Tensor):
     """result = a + b, element by element, all bf16 or all fp32; the result may be one of them."""
-    code.phase()
-    by_images(code, a.rows, [(a, 1), (b, 1)], [(result, 1)], lambda count, a, b, result: code.vector(count, a, addend=b, into=result))
+
+    def compute(count: int, _: list[int], a: Stream, b: Stream, result: Stream):
+        code.vector(count, a, addend=b, into=result)
+
+    ImagePhase(code, a.rows, [Part(a, 1), Part(b, 1)], [Part(result, 1)]).run(compute)
 
 
 def pool(code: Code, x: Tensor, result: Tensor, images: int, pixels: int):
     """The mean of all pixels."""
 
-    def compute(count: int, x: Stream, result: Stream):
+    def compute(count: int, _: list[int], x: Stream, result: Stream):
         for image in range(count):
             code.vector(pixels, x.at(image * pixels), into=total, result=Result.SUM)
             code.vector(1, total, factor=share, into=result.at(image))
 
-    code.phase()
+    phase = ImagePhase(code, images, [Part(x, pixels)], [Part(result, 1)])
     total, share = code.register(), code.in_register(1 / pixels)
-    by_images(code, images, [(x, pixels)], [(result, 1)], compute)
+    phase.run(compute)
 
 
 def pool_backward(code: Code, gradient: Tensor, result: Tensor, images: int, pixels: int):
     """Every pixel gets its share of the gradient of the mean."""
 
-    def compute(count: int, gradient: Stream, result: Stream):
+    def compute(count: int, _: list[int], gradient: Stream, result: Stream):
         for image in range(count):
             code.vector(pixels, gradient.at(image).every(0), factor=share, into=result.at(image * pixels))
 
-    code.phase()
+    phase = ImagePhase(code, images, [Part(gradient, 1)], [Part(result, pixels)])
     share = code.in_register(1 / pixels)
-    by_images(code, images, [(gradient, 1)], [(result, pixels)], compute)
+    phase.run(compute)
 
 
 def spread(code: Code, gradient: Tensor, result: Tensor, images: int, height: int, width: int, stride: int):

@@ -1,15 +1,15 @@
 """Poolings over windows on the vector unit, forward and backward, as `sw.golden.training` states them."""
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from gen.isa import OPCODES, Post, Result
 from sw.compiler.errors import CompileError
 from sw.compiler.layout import ceil_div
-from sw.train.lower.elementwise import ImageTile, mask_words
+from sw.train.lower.elementwise import mask_words
+from sw.train.lower.images import ImagePhase, Part
 from sw.train.lower.memory import Tensor
-from sw.train.lower.phase import Code, Place, Range
+from sw.train.lower.phase import Code
 from sw.train.lower.vectors import Stream
 
 MOST_STEP = next(field.top for field in OPCODES["Vector"].fields if field.name == "a_step")     # words from an element to the next
@@ -95,50 +95,6 @@ class Windows:
         return [Run(count, x, x_step, y, y_step) for x, y in firsts]
 
 
-class Phase:
-    """A phase of tiles: some images of a channel block in three slices, but for tensors that stay on the chip.
-
-    `reads` and `result`: tensors, their pixels of an image, and which of the three slices they go to, one behind the other. `words`: what
-    an image needs of a slice at most.
-    """
-
-    def __init__(self, code: Code, windows: Windows, reads: Sequence[tuple[Tensor, int, int]], result: tuple[Tensor, int, int], words: int):
-        self.code, self.reads, self.result = code, reads, result
-        self.pieces = code.pieces(windows.images, code.config.beat_words, words)
-        self.most = self.pieces[0][1] * windows.results     # windows of a tile
-        code.phase()
-
-    def parts(self, tile: ImageTile, slices: list[int]) -> Iterator[tuple[Tensor, Place, Range, Range]]:
-        """Tensors and where their parts are, with the blocks and rows."""
-        block, first, stop = tile
-        used = [0] * len(slices)
-        for tensor, pixels, number in (*self.reads, self.result):
-            blocks, rows = (block, block + 1), (first * pixels, stop * pixels)
-            if tensor in self.code.residents:
-                place = self.code.place(tensor, blocks=blocks, rows=rows)
-            else:
-                place = Place(slices[number], used[number], rows[1] - rows[0])
-                used[number] += rows[1] - rows[0]
-            yield tensor, place, blocks, rows
-
-    def run(self, compute: Callable[..., None]):
-        """Tile by tile: `compute(images, slices, *streams of reads and result)`."""
-        code = self.code
-
-        def load(tile: ImageTile, slices: list[int]):
-            for tensor, place, blocks, rows in list(self.parts(tile, slices))[:-1]:
-                code.load(tensor, place, blocks=blocks, rows=rows)
-
-        def step(tile: ImageTile, slices: list[int]):
-            compute(tile[2] - tile[1], slices, *(place.at(0) for _, place, _, _ in self.parts(tile, slices)))
-
-        def store(tile: ImageTile, slices: list[int]):
-            tensor, place, blocks, rows = list(self.parts(tile, slices))[-1]
-            code.store(tensor, place, blocks=blocks, rows=rows)
-
-        code.tiles([(block, *piece) for block in range(self.result[0].blocks) for piece in self.pieces], load, step, store)
-
-
 def maximum(code: Code, windows: Windows, x: Tensor, result: Tensor):
     """The largest pixel of every window."""
 
@@ -152,7 +108,7 @@ def maximum(code: Code, windows: Windows, x: Tensor, result: Tensor):
                 else:
                     code.vector(run.count, pixels, into=largest)
 
-    Phase(code, windows, [(x, windows.pixels, 0)], (result, windows.results, 1), windows.pixels).run(compute)
+    ImagePhase(code, windows.images, [Part(x, windows.pixels, 0)], [Part(result, windows.results, 1)]).run(compute)
 
 
 def average(code: Code, windows: Windows, x: Tensor, result: Tensor):
@@ -169,7 +125,7 @@ def average(code: Code, windows: Windows, x: Tensor, result: Tensor):
                     code.vector(run.count, pixels, into=total)
         code.vector(images * windows.results, sums, factor=share, into=y)
 
-    phase = Phase(code, windows, [(x, windows.pixels, 0)], (result, windows.results, 1), max(windows.pixels, PLANES * windows.results))
+    phase = ImagePhase(code, windows.images, [Part(x, windows.pixels, 0)], [Part(result, windows.results, 1)], PLANES * windows.results)
     share = code.in_register(1 / windows.kernel**2)
     phase.run(compute)
 
@@ -187,7 +143,7 @@ def average_backward(code: Code, windows: Windows, gradient: Tensor, back: Tenso
         if windows.overlap:
             code.vector(images * windows.pixels, total, into=back)
 
-    phase = Phase(code, windows, [(gradient, windows.results, 0)], (back, windows.pixels, 2), _words(windows))
+    phase = ImagePhase(code, windows.images, [Part(gradient, windows.results, 0)], [Part(back, windows.pixels, 2)], _words(windows))
     share, zero = code.in_register(1 / windows.kernel**2), code.in_register(0.0)
     phase.run(compute)
 
@@ -217,11 +173,12 @@ def maximum_backward(code: Code, windows: Windows, gradient: Tensor, x: Tensor, 
         if windows.overlap:
             code.vector(images * windows.pixels, total, into=back)
 
-    reads = [(x, windows.pixels, 0), (result, windows.results, 1), (gradient, windows.results, 1)]
-    phase = Phase(code, windows, reads, (back, windows.pixels, 2), max(_words(windows), 2 * windows.results))
+    reads = [Part(x, windows.pixels, 0), Part(result, windows.results, 1), Part(gradient, windows.results, 1)]
+    phase = ImagePhase(code, windows.images, reads, [Part(back, windows.pixels, 2)], max(_words(windows), 2 * windows.results))
     zero, one, minus_one = code.in_register(0.0), code.in_register(1), code.in_register(-1)
-    marks = mask_words(phase.most)
-    places = [code.stay(ceil_div(words, PLANES)) for words in (phase.most, marks, marks)]
+    most = phase.most * windows.results
+    marks = mask_words(most)
+    places = [code.stay(ceil_div(words, PLANES)) for words in (most, marks, marks)]
     found, mask, others = (Stream(place.slice, place.address) for place in places)
     phase.run(compute)
 
