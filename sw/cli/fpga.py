@@ -72,7 +72,8 @@ def simulate(board, config) -> int:
 def build(board, config, seeds: int, options) -> int:
     """Bitstream and report."""
     from boards.fit import FitError, check
-    from boards.flow import Build, FlowError
+    from boards.flow import Build
+    from boards.tools import FlowError
 
     json = output_file("json", options.json)
     try:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from boards.flow import Build, FlowError
+from boards.flow import Build
 from boards.registry import BOARDS
+from boards.tools import FlowError
 from gen.config import Config
 
 CLOCKS = {1: 101.0, 2: 104.0, 3: 99.0, 4: 108.0, 5: 100.5}
