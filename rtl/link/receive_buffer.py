@@ -12,7 +12,8 @@ from rtl.sharing import family
 class ReceiveBuffer(wiring.Component):
     """`depth` received bytes (a power of two). A byte that comes while all are in use is lost.
 
-    A byte of cycle t is on `received` in t+3 at the earliest, and one every other cycle.
+    A byte of cycle t is on `received`, which is a register, in t+4 at the earliest, and one every other cycle. The memory may be far away
+    from those who read: it sees nothing of them but that register.
     """
 
     def __init__(self, *, depth: int):
@@ -29,19 +30,22 @@ class ReceiveBuffer(wiring.Component):
         single = family(platform) == "ice40"    # single-port RAM, of which that family has much: a byte that comes goes first
         m.submodules.words = words = BlockMemory(width=len(self.bytes.payload.as_value()), depth=self.depth, alternating=single)
         head, tail = Signal(range(2 * self.depth)), Signal(range(2 * self.depth))     # one bit more than an address: full is not empty
-        coming, received = Signal(), self.received
+        coming, held, received = Signal(), Signal(), self.received      # held: the word at the memory's output is one to pass on
         m.d.comb += [
             words.write.eq(self.bytes.valid & (tail ^ head != self.depth)),
             words.write_address.eq(tail),
             words.write_data.eq(self.bytes.payload),
-            words.read.eq((head != tail) & ~coming & ~(single & words.write) & (~received.valid | received.ready)),
+            words.read.eq((head != tail) & ~coming & ~(single & words.write) & ~(held & received.valid)),
             words.read_address.eq(head),
-            received.payload.eq(words.read_data),           # stands until the next read
         ]
         m.d.sync += [
             tail.eq(tail + words.write),
             head.eq(head + words.read),
             coming.eq(words.read),
-            received.valid.eq(coming | (received.valid & ~received.ready)),
+            held.eq(coming | (held & received.valid)),      # the memory's output stands until the next read
         ]
+        with m.If(~received.valid):
+            m.d.sync += [received.valid.eq(held), received.payload.eq(words.read_data)]
+        with m.Elif(received.ready):
+            m.d.sync += received.valid.eq(0)
         return m
