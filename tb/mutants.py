@@ -127,6 +127,8 @@ CONTROL = [
            "Mux(behind, read.data, entry[bits])", "Mux(self.full, read.data, entry[bits])", unit("queue")),
     Mutant("queue-wrap", "rtl/control/queue.py", "the memory of a queue is too short",
            "ring = 1 << ceil_log2(self.depth)", "ring = 1 << ceil_log2(self.depth) - 1", unit("queue")),
+    Mutant("queue-full", "rtl/control/queue.py", "the entry offered to a full queue takes the head's place in memory",
+           "write.en.eq(~self.full)", "write.en.eq(1)", unit("queue")),
     Mutant("queue-slot", "rtl/control/queue.py", "the head is said to be in the slot of the entry that comes next",
            "self.slot.eq(next_slot)", "self.slot.eq(self.push_slot)", unit("queue")),
     Mutant("queue-leaving", "rtl/control/instruction_queue.py", "a unit sees an instruction once more in the cycle after its decision",

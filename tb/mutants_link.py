@@ -47,6 +47,8 @@ LINK = [
            "m.If(before & ~level)", "m.If(~level)", unit("link_uart::test_wrong_stop_bit")),
     Mutant("uart-noise", UART, "a start bit that does not last starts a byte",
            "(left == DATA_BITS + 2) & level", "0", unit("link_uart::test_noise")),
+    Mutant("uart-free", UART, "a byte is taken while the stop bit before it begins",
+           "free.eq((timer == 1) & (left == 0))", "free.eq((timer == 1) & (left <= 1))", unit("link_uart")),
     Mutant("share-reads", SHARE, "the memory changes hands with reads still to be answered",
            "m.If(~request.valid & ~asked & (reads == 0))", "m.If(~request.valid & ~asked)", unit("link_share::test_share")),
     Mutant("share-asked", SHARE, "the memory changes hands with a read just taken",

@@ -56,7 +56,8 @@ class Queue(wiring.Component):
             self.full.eq(~popped & (self.full | (pushed & (self.count == self.depth - 1)))),
         ]
 
-        # The registers take the entry behind the head, or the new one; the other bits stay where they have been written.
+        # The registers take the entry behind the head, or the new one; the other bits stay where they have been written. The word of the next
+        # entry is written all the time that it is free: so `push`, which comes late, need not reach every memory.
         for bits, name, address in ((slice(0, split), "registers", next_slot), (slice(split, None), "bits", self.slot)):
             if not len(entry[bits]):
                 continue
@@ -64,7 +65,7 @@ class Queue(wiring.Component):
             m.submodules[f"{name}_memory"] = memory
             write, read = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [
-                write.en.eq(pushed),
+                write.en.eq(~self.full),
                 write.addr.eq(self.push_slot[:len(write.addr)]),
                 write.data.eq(entry[bits]),
                 read.addr.eq(address[:len(read.addr)]),

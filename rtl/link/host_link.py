@@ -81,7 +81,7 @@ class HostLink(wiring.Component):
         # What it asks for
         request, length, address = header.request, header.length, header.address
         hello, write, in_memory, read = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
+        m.d.sync += [                                   # it stands long before they are looked at
             hello.eq(request == Request.HELLO),
             write.eq((request == Request.WRITE_REGISTERS) | (request == Request.WRITE_MEMORY)),
             read.eq((request == Request.READ_REGISTERS) | (request == Request.READ_MEMORY)),

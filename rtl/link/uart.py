@@ -58,7 +58,7 @@ class UartTransmitter(wiring.Component):
     """Bytes to pin `tx`, `divisor` clock cycles a bit.
 
     Bits begin every `divisor` cycles from reset on; a byte taken in cycle t has its start bit from t+1 on, and bytes follow each other
-    without a gap, 10 bits each. Raises ValueError.
+    without a gap, 10 bits each. `bytes.ready` is a register. Raises ValueError.
     """
 
     def __init__(self, *, divisor: int):
@@ -70,9 +70,9 @@ class UartTransmitter(wiring.Component):
         m = Module()
         bits = Signal(DATA_BITS + 1, init=(1 << DATA_BITS + 1) - 1)     # the present one lowest; ones come from above: stop bit, rest
         left, timer = Signal(range(DATA_BITS + 2)), Signal(range(self.divisor))     # bits behind the present one; cycles of this one
-        turn = Signal()
-        m.d.comb += [turn.eq(timer == 0), self.tx.eq(bits[0]), self.bytes.ready.eq(turn & (left == 0))]
-        m.d.sync += timer.eq(Mux(turn, self.divisor - 1, timer - 1))
+        turn, free = Signal(), Signal(init=1)           # free: the bit that ends is the last one
+        m.d.comb += [turn.eq(timer == 0), self.tx.eq(bits[0]), self.bytes.ready.eq(free)]
+        m.d.sync += [timer.eq(Mux(turn, self.divisor - 1, timer - 1)), free.eq((timer == 1) & (left == 0))]
         with m.If(turn):
             m.d.sync += bits.eq(Cat(bits[1:], Const(1, 1)))
             with m.If(left != 0):
