@@ -94,7 +94,8 @@ class LoadMoving(wiring.Component):
         # nothing is decided: only then are they counted.
         taken, long = Signal.like(free), Signal()
         m.d.comb += taken.eq(Mux(long, streamed, 0))
-        m.d.sync += [long.eq(begin & ~short), free.eq(Mux(begin & short, free + self.release - 1, free + self.release - taken))]
+        # Two sums of different shape: of two alike synthesis makes one, with the decision in front of it.
+        m.d.sync += [long.eq(begin & ~short), free.eq(Mux(begin & short, free + (self.release - 1), free + self.release - taken))]
         # What is given back comes late in the cycle: it is added to what the rest has come to.
         rest = Signal.like(spare)
         with m.If(fresh):
