@@ -1,4 +1,4 @@
-"""The flow's tools, from Python wheels, in processes of their own. Huge pages under WebAssembly's memory halve nextpnr's time."""
+"""The flow's tools, from Python wheels, in processes of their own; for nextpnr's speed WebAssembly's memory gets huge pages."""
 
 import ctypes
 import importlib
