@@ -69,10 +69,9 @@ class Group(wiring.Component):
         queued = []
         for number, kind in enumerate(own(config)):
             unit = mine[kind]
-            m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, depth=config.control.queue_depth)
+            m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, config=config, bits=self.bits)
             m.d.comb += [
                 queue.push.eq(self.push[number]),
-                queue.entry.eq(self.bits),
                 self.push_slots[number].eq(queue.push_slot),
                 self.full[number].eq(queue.full),
                 self.stuck[number].eq(unit.waiting),

@@ -17,9 +17,15 @@ def unit_bits(config: Config, unit: isa.Unit) -> int:
     return max(instruction_layout(op.name).size for op in isa.opcodes(config) if op.unit is unit)
 
 
+def queued_layout(config: Config, unit: isa.Unit) -> data.StructLayout:
+    """What a unit's queue keeps: the instruction's bits (cast with `instruction_layout`), and of LOAD_H's instructions `wave_words`, the
+    words of the ring that each wave takes: ceil(rows / parts), none for SetConv."""
+    return data.StructLayout({"bits": unit_bits(config, unit)} | ({"wave_words": 16} if unit is isa.Unit.LOAD_H else {}))
+
+
 def entry_layout(config: Config, unit: isa.Unit) -> data.StructLayout:
-    """What a unit gets: the instruction's bits (cast with `instruction_layout`), and a number that tells which one it is."""
-    return data.StructLayout({"index": 32, "bits": unit_bits(config, unit)})
+    """What a unit gets: what its queue keeps, and a number that tells which instruction it is."""
+    return data.StructLayout({"index": 32} | queued_layout(config, unit).members)
 
 
 def shown_bits(config: Config) -> int:

@@ -83,11 +83,11 @@ class Core(wiring.Component):
         shared = {Unit.DMA_IN: dma_in, Unit.DMA_OUT: dma_out}
         queues = []
         for number, (kind, unit) in enumerate(shared.items()):
-            m.submodules[f"queue_{kind.name.lower()}"] = queue = instruction_queue(m, kind, unit, depth=config.control.queue_depth)
+            queue = instruction_queue(m, kind, unit, config=config, bits=fetch.instruction.payload)
+            m.submodules[f"queue_{kind.name.lower()}"] = queue
             queues.append(queue)
             m.d.comb += [
                 queue.push.eq(decoder.push_shared[number]),
-                queue.entry.eq(fetch.instruction.payload),
                 decoder.full_shared[number].eq(queue.full),
             ]
         for group, push, full in zip(groups, decoder.push, decoder.full):

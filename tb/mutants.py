@@ -196,6 +196,8 @@ CONTROL = [
            "again.eq(start & short & ~single)", "again.eq(0)", unit("load_moving::test_random_strided")),
     Mutant("load-h-ring", "rtl/control/load_moving.py", "the ring's write address advances with every step",
            "target.eq(target + row_end)", "target.eq(target + 1)", unit("load_moving::test_random_strided")),
+    Mutant("load-h-words", "rtl/control/load_moving.py", "rows that are left over in dealing take no word of the ring",
+           "((1 << shift) - 1)).any())", "((1 << shift) - 1)).all())", unit("instruction_queue::test_words_of_a_wave")),
     Mutant("load-h-credit", "rtl/control/load_moving.py", "room given back in the cycle of a decision is lost",
            "free + self.release - taken", "free - taken", unit("load_moving::test_random_strided")),
     Mutant("load-h-long", "rtl/control/load_moving.py", "room for a wave like a long one is counted without that one",

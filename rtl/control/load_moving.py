@@ -48,18 +48,16 @@ class LoadMoving(wiring.Component):
         target, pointer = Signal(range(self._depth)), Signal(range(self._depth))   # ring: this step's word, next wave's first
         index, current = Signal(32), Signal(instruction_layout("LdLBUF_H"))
 
-        # Decisions. ceil(rows / parts) <= free is rows <= free * parts, which needs no adder; for a next wave, which is as long as the one
-        # before, `spare` is what is free beyond it.
+        # Decisions. The queue knows the words of the head's waves (none of SetConv's); for a next wave, which is as long as the one before,
+        # `spare` is what is free beyond it.
         start, follow, begin = Signal(), Signal(), Signal()
         spare = Signal(signed(len(free) + 2))
         fresh, again = Signal(init=1), Signal()     # free for the queue head, for the next wave
         single = Signal()                           # the queue head is a SetConv or has a single wave
-        shift = log2_parts(load.mode, unit)
-        head_streamed = Signal.like(free)
-        m.d.comb += head_streamed.eq((load.rows >> shift) + (load.rows & ((1 << shift) - 1)).any())
+        wave_words = self.instruction.p.wave_words
         m.d.comb += [
             single.eq(is_conv | (load.waves == 1)),
-            start.eq(fresh & self.instruction.valid & self.tokens.ready & (is_conv | ((free << shift) >= load.rows))),
+            start.eq(fresh & self.instruction.valid & self.tokens.ready & (free >= wave_words)),
             follow.eq(again & (spare >= 0)),
             begin.eq((start & ~is_conv) | follow),
             self.instruction.ready.eq(start),
@@ -74,7 +72,7 @@ class LoadMoving(wiring.Component):
         rows, rate = Signal(16), Signal(2)
         m.d.comb += [rows.eq(Mux(more, current.rows, load.rows)), rate.eq(Mux(more, current.rate, load.rate))]
         with m.If(fresh):
-            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(head_streamed)]
+            m.d.sync += [current.eq(load), index.eq(self.instruction.payload.index), streamed.eq(wave_words)]
             m.d.sync += [waves.eq(load.waves - 1), more.eq(start & ~single)]
         with m.Elif(follow):
             m.d.sync += [waves.eq(waves - 1), more.eq(waves != 1)]
@@ -160,6 +158,14 @@ class LoadMoving(wiring.Component):
             self.index.eq(Mux(more, index, self.instruction.payload.index)),
         ]
         return m
+
+
+def wave_words(bits, unit: ArrayUnit):
+    """`wave_words` of an instruction's `queued_layout`."""
+    layout = instruction_layout("LdLBUF_H")
+    load = layout(bits[:layout.size])
+    shift = log2_parts(load.mode, unit)
+    return Mux(load.opcode == OPCODES["SetConv"].code, 0, (load.rows >> shift) + (load.rows & ((1 << shift) - 1)).any())
 
 
 def log2_parts(mode, unit: ArrayUnit):

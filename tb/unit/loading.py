@@ -1,5 +1,6 @@
 """Bench of the loaders: a queue, tokens, credits and a global buffer around one, as the contract describes them; logs every cycle."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,9 +40,9 @@ def serve(slice_words: np.ndarray, banks: int, addresses: list[int]) -> list[byt
 
 
 def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Instruction]], *, releases: dict[int, int], cycles: int,
-        tokens: dict[int, int] | None = None) -> Log:
+        tokens: dict[int, int] | None = None, wave_words: Callable[[Instruction], int] | None = None) -> Log:
     """Simulate: each instruction heads the queue from its cycle at the earliest; `releases` gives credits by cycle, `tokens` the cycle in
-    which a token becomes positive (0 without an entry)."""
+    which a token becomes positive (0 without an entry); `wave_words` are what LOAD_H's queue says of an instruction."""
     log, tokens = Log(), tokens or {}
     side, bits = config.array.side, config.operand_bits
 
@@ -55,6 +56,8 @@ def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Inst
                 size = len(dut.instruction.payload.bits)
                 ctx.set(dut.instruction.payload.bits, int.from_bytes(instruction.encode(), "little") & ((1 << size) - 1))
                 ctx.set(dut.instruction.payload.index, index + 100)
+                if wave_words:
+                    ctx.set(dut.instruction.payload.wave_words, wave_words(instruction))
             wait = ctx.get(dut.tokens.wait)
             ctx.set(dut.tokens.ready, all(tokens.get(i, 0) <= cycle for i in range(16) if wait >> i & 1))
             ctx.set(dut.release, releases.get(cycle, 0))

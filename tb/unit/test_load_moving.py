@@ -37,6 +37,11 @@ def conflict_free(addresses, banks: int) -> bool:
     return all(a == b or (a - b) % banks for a in addresses for b in addresses)
 
 
+def wave_words(op: Instruction) -> int:
+    """Words of the ring that a wave of LdLBUF_H takes; SetConv has none."""
+    return -(-op.rows // PARTS[Mode(op.mode)]) if op.name == "LdLBUF_H" else 0
+
+
 def simulate(config, contents, loads: list[Load], *, releases=None, tokens=None, rng=None):
     unit, depth = config.array.unit, config.buffers.moving_words
     program = [(load.arrival, load.op) for load in loads]
@@ -46,11 +51,12 @@ def simulate(config, contents, loads: list[Load], *, releases=None, tokens=None,
         if load.values is None:
             waves.append(Wave(i, 0, 1, True, True))
             continue
-        streamed, n = -(-op.rows // PARTS[Mode(op.mode)]), -(-op.rows // (1 << op.rate))
-        waves += [Wave(i, streamed, n, w == 0, w == op.waves - 1) for w in range(op.waves)]
+        n = -(-op.rows // (1 << op.rate))
+        waves += [Wave(i, wave_words(op), n, w == 0, w == op.waves - 1) for w in range(op.waves)]
     releases = {} if releases is None else releases
     waves = schedule(waves, program, capacity=config.moving_capacity, releases=releases, tokens=tokens, rng=rng)
-    log = run(LoadMoving(config), config, contents, program, releases=releases, cycles=waves[-1].decision + waves[-1].n + 12, tokens=tokens)
+    log = run(LoadMoving(config), config, contents, program, releases=releases, cycles=waves[-1].decision + waves[-1].n + 12, tokens=tokens,
+              wave_words=wave_words)
     check(log, waves, program)
 
     ready, words, writes, pointer, number = [], {}, {}, 0, 0
