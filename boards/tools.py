@@ -25,7 +25,7 @@ def run(package: str, function: str, arguments: Sequence[str], folder: Path):
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if result.returncode:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if re.search("error", line, re.IGNORECASE)]
-        raise FlowError(f"{package}: {(lines or ['failed'])[0].strip()} (in {folder})")
+        raise FlowError(f"{package}: {(lines or [f'ended with {result.returncode}'])[0].strip()} (in {folder})")
 
 
 def reserved() -> list[tuple[int, int]]:

