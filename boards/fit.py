@@ -18,6 +18,7 @@ OUTPUT_BANKS = 2            # of a column pair; a machine keeps a copy of each, 
 JOURNALS = 1                # of which instruction is where: for the error report
 LOOSE_BITS = 4              # so many beyond a multiple of its width an iCE40 memory takes as flip-flops
 LUTS = {"ecp5": 1.0, "ice40": 1.3, "gowin": 0.71}     # of a unit, relative to ECP5, as builds came out
+LUT_PRODUCTS = ("ecp5", "ice40")    # families with PEs made of LUTs; elsewhere each PE takes a multiplier block
 DOUBT = 1.15                # an estimate may be this far off: only what is beyond is refused
 
 
@@ -27,7 +28,7 @@ class FitError(ValueError):
 
 @dataclass(frozen=True)
 class Needs:
-    """What goes on a board takes: LUTs (estimated), multiplier blocks without those of the array, block RAMs."""
+    """What goes on a board takes: LUTs (estimated), multiplier blocks (without those that LUTs can replace), block RAMs."""
 
     luts: int
     multipliers: int
@@ -41,7 +42,9 @@ def block_rams(device: Device, words: int, bits: int) -> int:
 
 
 def array_multipliers(board: Board, config: Config) -> int:
-    """Multiplier blocks that the array may take; its other PEs are made of LUTs."""
+    """Multiplier blocks that the array takes; its other PEs are made of LUTs."""
+    if board.device.family not in LUT_PRODUCTS:
+        return config.pes
     left = board.device.multipliers - (STORE_MULTIPLIERS * config.buffers.store_lanes if board.contents == "machine" else 0)
     return max(0, min(board.multipliers, left, config.pes))
 
@@ -61,14 +64,15 @@ def needs(board: Board, config: Config) -> Needs:
     # An adder and the registers' enables of a PE, a product in LUTs, an accumulator lane; then what does not grow with the array
     luts = 22 * config.pes + 100 * (config.pes - array_multipliers(board, config)) + units * 4 * config.column_pairs * array.side * 30
     luts += units * 1200 + 900
+    multipliers = config.pes if device.family not in LUT_PRODUCTS else 0
     if not machine:
-        return Needs(round(luts * LUTS[device.family]), 0, rams)
+        return Needs(round(luts * LUTS[device.family]), multipliers, rams)
     rams += JOURNALS
     rams += units * buffers.slices * config.banks * memory(buffers.slice_words // config.banks, 8 * array.side)
     rams += memory(board.memory_bytes // config.memory.bytes_per_cycle, 8 * config.memory.bytes_per_cycle) if not board.dram else 0
     luts += units * (array.side * (200 + 110 * buffers.slices) + 3000 + 700 + 520 * buffers.store_lanes)
     luts += 6000 + 25 * config.memory.bytes_per_cycle + (3500 if board.dram else 0)
-    return Needs(luts, STORE_MULTIPLIERS * buffers.store_lanes * units, rams)
+    return Needs(luts, multipliers + STORE_MULTIPLIERS * buffers.store_lanes * units, rams)
 
 
 def check(board: Board, config: Config) -> None:
@@ -77,6 +81,6 @@ def check(board: Board, config: Config) -> None:
         raise FitError(f"config = {config.name}: array.dtype = '{config.array.dtype}' is none of int8 (on a board)")
     device, wanted = board.device, needs(board, config)
     if wanted.luts > DOUBT * device.luts or wanted.multipliers > device.multipliers or wanted.block_rams > device.block_rams:
-        raise FitError(f"config = {config.name} needs about {wanted.luts:,} LUT, {wanted.multipliers} multipliers besides the array's and "
+        raise FitError(f"config = {config.name} needs about {wanted.luts:,} LUT, at least {wanted.multipliers} multipliers and "
                        f"{wanted.block_rams:,} block RAMs; the {device.name} of {board.name} has {device.luts:,}, {device.multipliers} and "
                        f"{device.block_rams}")

@@ -30,6 +30,7 @@ def test_list_names_every_board():
     (["ulx3s", "--simulate", "--program"], "simulate: --simulate goes with --config alone"),
     (["ulx3s", "--config", "paper"], "config = paper needs about"),
     (["icebreaker", "--config", "base"], "config = base needs about"),
+    (["tang-nano-9k", "--config", "small"], "at least 64 multipliers and 26 block RAMs; the GW1NR-9C of tang-nano-9k has 8,640, 40 and 26"),
     (["ulx3s", "--json", "/nowhere/report.json"], "the folder '/nowhere' does not exist"),
 ])
 def test_mistakes_are_one_line(words, text):
