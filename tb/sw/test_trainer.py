@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from sw.golden import training
 from sw.golden.float32 import add
 from sw.runtime.errors import UserError
-from sw.train.data import batches, digits
+from sw.train import engines
+from sw.train.data import Data, batches, digits
 from sw.train.golden_engine import GoldenEngine
 from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool, digits_resnet
 from sw.train.schedule import Schedule
@@ -207,20 +209,30 @@ def test_it_learns():
     assert run.history[-1].loss < 0.7 * run.history[0].loss and run.history[-1].accuracy > 0.3
 
 
-@pytest.mark.slow
+def digits_accuracy(engine: str, data: Data) -> float:
+    """Test accuracy at the end of a whole run."""
+    run = Trainer(digits_resnet(), data, engine=engines.engine(engine, CONFIG), settings=Settings(epochs=12, batch=32, seed=0))
+    run.run()
+    return run.history[-1].accuracy
+
+
 def test_digits_to_97_percent():
-    """The whole run: three minutes on one core. With PyTorch, its fp32 beside it, on the same order of data."""
-    settings = Settings(epochs=12, batch=32, seed=0)
+    assert digits_accuracy("golden", digits()) >= 0.97
 
-    def accuracy(engine: str) -> float:
-        from sw.train import engines
 
-        run = Trainer(digits_resnet(), digits(), engine=engines.engine(engine, CONFIG), settings=settings)
-        run.run()
-        print(f"{engine}: {run.history[-1]}")
-        return run.history[-1].accuracy
-
-    golden = accuracy("golden")
-    assert golden >= 0.97
-    pytest.importorskip("torch", reason=f"the golden engine reached {golden:.1%}; PyTorch is not there to compare with")
-    assert abs(golden - accuracy("torch")) <= 0.005
+@pytest.mark.slow
+def test_as_accurate_as_pytorch():
+    """Within 0.5 points of PyTorch's fp32 on the same order of data, over five folds: one split's test images are 360, and 0.5 points of
+    them less than two, which another CPU's order of fp32 additions in PyTorch can turn over."""
+    pytest.importorskip("torch")
+    split = digits()
+    images = np.concatenate([split.train_images, split.test_images])
+    labels = np.concatenate([split.train_labels, split.test_labels])
+    right = {"golden": 0.0, "torch": 0.0}
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(images, labels):
+        fold = Data(name="digits", classes=split.classes, train_images=images[train], train_labels=labels[train],
+                    test_images=images[test], test_labels=labels[test])
+        for engine in right:
+            right[engine] += digits_accuracy(engine, fold) * len(test)
+    print({engine: f"{count / len(images):.2%}" for engine, count in right.items()})
+    assert abs(right["golden"] - right["torch"]) <= 0.005 * len(images)
