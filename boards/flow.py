@@ -69,7 +69,7 @@ FAMILIES = {
 
 @dataclass
 class Report:
-    """What a build came to. `clocks` in MHz by seed; the bitstream is the fastest seed's. `netlist`: `Build.digest` of what was placed."""
+    """What a build came to. `clocks` in MHz by seed; cells and bitstream are the fastest seed's. `netlist` is `Build.digest` of it."""
 
     board: str
     config: str
@@ -166,7 +166,8 @@ class Build:
         report = Report(self.board.name, self.config.name, self.config.organisation, self.config.pes, self.board.clock_khz / 1000)
         self.synthesise()
         report.netlist = self.digest()
-        known = {}
+        known: dict[int, float] = {}
+        cells: dict[int, dict[str, int]] = {}
         if kept and kept.get("netlist") == report.netlist:
             known = {seed: clock for text, clock in kept["clocks"].items() if (seed := int(text)) <= seeds}
         best = max(known, key=known.__getitem__, default=None)
@@ -177,7 +178,8 @@ class Build:
             waiting = {pool.submit(self.place_and_route, seed): seed for seed in todo}
             try:
                 for number, done in enumerate(as_completed(waiting), 1):
-                    report.clocks[waiting[done]], report.cells = done.result()
+                    seed = waiting[done]
+                    report.clocks[seed], cells[seed] = done.result()
                     self.tell(f"placed and routed {number} of {len(todo)} seeds")
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -185,8 +187,10 @@ class Build:
         if best is not None and report.clocks[best] != known[best]:
             raise FlowError(f"seed {best} came to {report.clocks[best]} MHz, and to {known[best]} MHz before with the same netlist")
         report.clocks = dict(sorted(report.clocks.items()))
+        fastest = max(report.clocks, key=lambda seed: report.clocks[seed])
+        report.cells = cells[fastest]
         self.tell("packing")
-        report.bitstream = str(self.pack(max(report.clocks, key=lambda seed: report.clocks[seed])))
+        report.bitstream = str(self.pack(fastest))
         write_if_changed(self.folder / "report.json", report.to_json())
         return report
 

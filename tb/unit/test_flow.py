@@ -31,7 +31,7 @@ class Pretended(Build):
     def place_and_route(self, seed: int) -> tuple[float, dict[str, int]]:
         """As if it had been."""
         self.ran.append(seed)
-        return CLOCKS[seed] - self.slower, {"LUT": 7}
+        return CLOCKS[seed] - self.slower, {"LUT": 700 + seed}
 
     def pack(self, seed: int) -> Path:
         """The image of this seed."""
@@ -50,14 +50,14 @@ def kept(report) -> dict:
 def test_every_seed(build):
     report = build.run(5)
     assert sorted(build.ran) == [1, 2, 3, 4, 5] and report.clocks == CLOCKS
-    assert report.median == 101.0 and report.bitstream.endswith("4.bit")
+    assert report.median == 101.0 and report.bitstream.endswith("4.bit") and report.cells == {"LUT": 704}
 
 
 def test_known_seeds_but_the_fastest_are_kept(build):
     first = build.run(3)
     report = build.run(5, kept(first))
     assert sorted(build.ran) == [2, 4, 5] and report.clocks == CLOCKS
-    assert report.bitstream.endswith("4.bit")
+    assert report.bitstream.endswith("4.bit") and report.cells == {"LUT": 704}
     assert build.run(5, kept(report)).clocks == CLOCKS and build.ran == [4]
 
 
