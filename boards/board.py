@@ -33,8 +33,8 @@ class Board:
 
     `contents`: "machine" is a machine with its memory, "unit" a FlexSA unit alone, for which a host does the rest.
     A machine's main memory is an SDR chip (`dram`, a part of `gen.dram`) or block RAM (`memory_bytes`). `multipliers` are left to the
-    array where the rest of the machine needs some; PEs beyond them are made of LUTs. `floorplan` fixes cells of a netlist before nextpnr
-    gets it.
+    array where the rest of the machine needs some; PEs beyond them are made of LUTs (on Gowin every PE takes one).
+    `floorplan` fixes cells of a netlist before nextpnr gets it.
     """
 
     name: str

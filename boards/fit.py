@@ -18,7 +18,7 @@ OUTPUT_BANKS = 2            # of a column pair; a machine keeps a copy of each, 
 JOURNALS = 1                # of which instruction is where: for the error report
 LOOSE_BITS = 4              # so many beyond a multiple of its width an iCE40 memory takes as flip-flops
 LUTS = {"ecp5": 1.0, "ice40": 1.3, "gowin": 0.71}     # of a unit, relative to ECP5, as builds came out
-LUT_PRODUCTS = ("ecp5", "ice40")    # families with PEs made of LUTs; elsewhere each PE takes a multiplier block
+LUT_PRODUCTS = ("ecp5", "ice40")    # families whose PEs can multiply in LUTs (rtl.array.multiplier); elsewhere each takes a block
 DOUBT = 1.15                # an estimate may be this far off: only what is beyond is refused
 
 
@@ -61,10 +61,11 @@ def needs(board: Board, config: Config) -> Needs:
                                     + memory(buffers.stationary_tiles * array.side, OPERAND_BITS * array.side))
                     + (2 if machine else 1) * OUTPUT_BANKS * config.column_pairs * array.side * memory(2 * buffers.accumulator_words, 32))
     rams += memory(PAYLOAD_BYTES, 8) + (memory(RECEIVE_BYTES, 9) if device.family != "ice40" else 0)      # iCE40: in its SPRAM
+    blocks = array_multipliers(board, config)
     # An adder and the registers' enables of a PE, a product in LUTs, an accumulator lane; then what does not grow with the array
-    luts = 22 * config.pes + 100 * (config.pes - array_multipliers(board, config)) + units * 4 * config.column_pairs * array.side * 30
+    luts = 22 * config.pes + 100 * (config.pes - blocks) + units * 4 * config.column_pairs * array.side * 30
     luts += units * 1200 + 900
-    multipliers = config.pes if device.family not in LUT_PRODUCTS else 0
+    multipliers = 0 if device.family in LUT_PRODUCTS else blocks
     if not machine:
         return Needs(round(luts * LUTS[device.family]), multipliers, rams)
     rams += JOURNALS

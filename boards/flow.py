@@ -69,7 +69,8 @@ FAMILIES = {
 
 @dataclass
 class Report:
-    """What a build came to. `clocks` in MHz by seed; cells and bitstream are the fastest seed's. `netlist` is `Build.digest` of it."""
+    """What a build came to. `clocks` in MHz by seed; cells and bitstream are the fastest seed's. `netlist`: `Build.digest` of what was
+    placed."""
 
     board: str
     config: str

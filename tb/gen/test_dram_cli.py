@@ -196,11 +196,9 @@ def test_mistakes_of_reproduce(mistake, tmp_path, argv, message):
 
 # `flexwave` with a build folder of its own, which says in a file when the model begins.
 FLEXWAVE = """
-import signal
 import sys
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.default_int_handler)     # a job in the background begins without
 from gen import simulate, simulate_dram
 from sw.cli.main import main
 from sw.model import dram

@@ -17,13 +17,6 @@ from sw.train import checkpoint, data
 from tb.sw.train_works import few
 
 MODEL = "tb.sw.train_works:narrow_resnet"
-# The command in a process that Ctrl-C reaches: a job in the background begins without
-INTERRUPTIBLE = """
-import signal, sys
-from sw.cli.main import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main())
-"""
 QUICK = ("train", MODEL, "--epochs", "2", "--batch", "16")
 
 
@@ -196,7 +189,7 @@ def test_a_model_of_the_current_folder(images, tmp_path, monkeypatch, capsys):
 def test_interrupted(tmp_path):
     """A process of its own: Ctrl-C ends it with 130 and a line, and its checkpoint is whole."""
     path = tmp_path / "run.npz"
-    argv = [sys.executable, "-c", INTERRUPTIBLE, "train", MODEL, "--batch", "128", "--checkpoint", str(path)]
+    argv = [sys.executable, "-m", "sw.cli.main", "train", MODEL, "--batch", "128", "--checkpoint", str(path)]
     process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=os.environ | {"PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 50

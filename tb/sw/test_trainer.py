@@ -7,14 +7,13 @@ from sklearn.model_selection import StratifiedKFold
 from sw.golden import training
 from sw.golden.float32 import add
 from sw.runtime.errors import UserError
-from sw.train import engines
 from sw.train.data import Data, batches, digits
 from sw.train.golden_engine import GoldenEngine
 from sw.train.network import INPUT, Add, Conv, Linear, Network, Norm, Pool, digits_resnet
 from sw.train.schedule import Schedule
 from sw.train.shapes import shapes
-from sw.train.trainer import Hook, Settings, Trainer, cross_entropy
-from tb.sw.train_works import CONFIG, few, narrow_resnet, same, trainer
+from sw.train.trainer import Hook, Trainer, cross_entropy
+from tb.sw.train_works import few, narrow_resnet, same, trainer
 
 
 @pytest.mark.parametrize("sub_batch", [None, 4])
@@ -211,7 +210,7 @@ def test_it_learns():
 
 def digits_accuracy(engine: str, data: Data) -> float:
     """Test accuracy at the end of a whole run."""
-    run = Trainer(digits_resnet(), data, engine=engines.engine(engine, CONFIG), settings=Settings(epochs=12, batch=32, seed=0))
+    run = trainer(digits_resnet(), data, engine=engine, epochs=12, batch=32)
     run.run()
     return run.history[-1].accuracy
 
