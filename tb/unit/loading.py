@@ -75,6 +75,7 @@ def run(dut, config: Config, contents: np.ndarray, program: list[tuple[int, Inst
                 assert not ctx.get(dut.words)
             if ctx.get(dut.read.enable):
                 where = ctx.get(dut.read.slice)
+                assert where < len(contents), f"slice {where} is read, of {len(contents)}"
                 answers[cycle + 3] = serve(contents[where], config.banks, [ctx.get(address) for address in dut.read.addresses])
             if ctx.get(dut.ready):
                 log.ready.append(cycle)
